@@ -1,0 +1,46 @@
+# Sourced by the other scripts: makes .venv from requirements.lock, or remakes it when the lock changed.
+# Afterwards .venv/bin is first on PATH and FASHION_VGG_ROOT names the checkout.
+
+FASHION_VGG_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+export FASHION_VGG_ROOT
+
+supported_python() {
+    local candidate
+    for candidate in python3 python3.13 python3.12 python3.11 python; do
+        if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    echo "No Python 3.11, 3.12 or 3.13 on PATH: install one (on Debian: apt install python3 python3-venv)." >&2
+    return 1
+}
+
+make_environment() {
+    local venv=$1 lock=$2 python uv
+    echo "Making $venv from requirements.lock (once; about 6 GB with CUDA's libraries) ..." >&2
+    python=$(supported_python) || return
+    rm -rf "$venv"
+    if uv=$(command -v uv); then
+        "$uv" venv --quiet --python "$python" "$venv" || return
+    else
+        "$python" -m venv "$venv" || return
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check uv || return
+        uv=$venv/bin/uv
+    fi
+    # --require-hashes: a wheel that differs from the lock is refused.
+    "$uv" pip install --quiet --python "$venv/bin/python" --require-hashes --compile-bytecode -r "$lock" || return
+    "$uv" pip install --quiet --python "$venv/bin/python" --no-deps --no-build-isolation -e "$FASHION_VGG_ROOT" || return
+    # Last, so that an install that was cut off is not taken for a whole one.
+    cp "$lock" "$venv/made-from.lock"
+}
+
+ensure_environment() {
+    local venv=$FASHION_VGG_ROOT/.venv lock=$FASHION_VGG_ROOT/requirements.lock
+    if ! cmp -s "$lock" "$venv/made-from.lock"; then
+        make_environment "$venv" "$lock" || { echo "The environment could not be made." >&2; return 1; }
+    fi
+    export PATH=$venv/bin:$PATH
+}
+
+ensure_environment || exit 1

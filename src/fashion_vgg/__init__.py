@@ -1,0 +1,1 @@
+"""VGG on Fashion-MNIST at 224 px: a Lightning experiment composed by Hydra."""

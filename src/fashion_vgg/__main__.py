@@ -1,0 +1,34 @@
+"""``fashion-vgg <command> [hydra overrides]``, and the same as ``python -m fashion_vgg``."""
+
+import argparse
+import runpy
+import sys
+from importlib.metadata import version
+
+COMMANDS = {
+    "fetch": "get the data set now; train does it by itself",
+    "train": "train a network, or several with -m",
+    "describe": "print a network's output shapes, parameters and multiply-adds",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="fashion-vgg",
+        usage="fashion-vgg <command> [overrides]",
+        description="VGG on Fashion-MNIST.",
+        epilog="\n".join(["commands:", *(f"  {name:<10} {does}" for name, does in COMMANDS.items())])
+        + "\n\nfashion-vgg <command> --help lists the overrides of a command.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"fashion-vgg {version('fashion-vgg')}")
+    parser.add_argument("command", choices=COMMANDS, help=argparse.SUPPRESS)
+    command = parser.parse_args(sys.argv[1:2]).command
+    # As `python -m fashion_vgg.<command>` does it: Lightning starts a training's further processes in this way, from
+    # the name of the main module and the arguments.
+    sys.argv = [sys.argv[0], *sys.argv[2:]]
+    runpy.run_module(f"fashion_vgg.{command}", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

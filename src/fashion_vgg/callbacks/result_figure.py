@@ -1,0 +1,49 @@
+"""The seed's result figure: train loss, train accuracy and test accuracy by epoch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import lightning as L
+from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from fashion_vgg.callbacks.history import History
+
+CURVES = {"train/loss": "-", "train/acc": "--", "val/acc": "-.", "test/acc": "-."}
+
+
+class ResultFigure(L.Callback):
+    """Draws the history's curves when training ends: ``result.png``, ``result.svg``, and an image in TensorBoard."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        rows = next(callback.rows for callback in trainer.callbacks if isinstance(callback, History))  # type: ignore[attr-defined]
+        if not rows:
+            return
+        figure = draw(rows)
+        figure.savefig(self.folder / "result.png", dpi=150)
+        figure.savefig(self.folder / "result.svg")
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_figure("result", figure, global_step=len(rows), close=False)
+
+
+def draw(rows: Sequence[dict[str, float]]) -> Figure:
+    """The curves of a `History`'s rows; a figure that a run did not log has no curve."""
+    figure = Figure(figsize=(5, 3.5), layout="constrained")
+    axes = figure.add_subplot()
+    epochs = [row["epoch"] for row in rows]
+    for name, style in CURVES.items():
+        if name in rows[-1]:
+            label = name.replace("/", " ")
+            axes.plot(epochs, [row.get(name, float("nan")) for row in rows], style, marker=".", label=label)
+    axes.set(xlabel="epoch", xlim=(epochs[0], epochs[-1]) if len(rows) > 1 else None, ylim=(0, None))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.4)
+    axes.legend()
+    return figure

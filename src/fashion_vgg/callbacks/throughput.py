@@ -1,0 +1,29 @@
+"""Images a second of the training steps, data loading included, evaluation and checkpoints left out."""
+
+import time
+from typing import Any
+
+import lightning as L
+import torch
+
+
+class Throughput(L.Callback):
+    """Logs ``images_per_sec`` of every epoch, over all devices together."""
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._epoch_images = 0
+        self._epoch_start = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._epoch_images += len(batch[1]) * trainer.world_size
+        if trainer.is_last_batch:
+            # Steps are queued on a GPU: the epoch is over when the device says so.
+            if pl_module.device.type == "cuda":
+                torch.cuda.synchronize(pl_module.device)
+            self._epoch_seconds = time.perf_counter() - self._epoch_start
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # rank_zero_only: the processes' clocks differ, and the first one's is as good as their mean.
+        pl_module.log("images_per_sec", self._epoch_images / self._epoch_seconds, rank_zero_only=True)

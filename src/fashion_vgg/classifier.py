@@ -1,0 +1,122 @@
+"""The LightningModule: loss, metrics and optimizer around a network that classifies images."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import lightning as L
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+
+Stage = Literal["train", "val", "test"]
+
+
+class ImageClassifier(L.LightningModule):
+    """Trains ``net`` with cross-entropy and logs one row of figures an epoch, on the epoch's axis.
+
+    Every epoch logs ``train/loss`` and ``train/acc``, the means over the epoch's steps with dropout on, as the seed
+    keeps them; ``lr``, the learning rate of the last step; and ``test/loss`` and ``test/acc`` over the whole test
+    set, or ``val/...`` where the data module holds out a validation split.
+
+    Args:
+        net: images ``(N, C, H, W)`` to logits ``(N, num_classes)``.
+        optimizer: makes the optimizer from the parameters.
+        scheduler: makes a schedule that moves after every step, from the optimizer and ``total_steps``.
+        num_classes: number of logits.
+        label_smoothing: of the training loss; the other losses are plain cross-entropy.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        scheduler: Callable[..., LRScheduler] | None = None,
+        num_classes: int = 10,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.make_optimizer = optimizer
+        self.make_scheduler = scheduler
+        self.label_smoothing = label_smoothing
+        figures = MetricCollection(
+            {
+                "loss": MeanMetric(nan_strategy="disable"),  # a mean that dropped NaN would hide it
+                "acc": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
+            }
+        )
+        # Attributes and not a ModuleDict, which takes no key named "train".
+        self.train_figures = figures.clone("train/")
+        self.val_figures = figures.clone("val/")
+        self.test_figures = figures.clone("test/")
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.net(images)
+        return logits
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        self._lr = self.trainer.optimizers[0].param_groups[0]["lr"]
+        return self._step(batch, "train")
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._step(batch, self.eval_stage)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._step(batch, "test")
+
+    def on_train_epoch_start(self) -> None:
+        for stage in ("train", self.eval_stage):
+            self.figures_of(stage).reset()
+
+    def on_validation_epoch_start(self) -> None:
+        self.figures_of(self.eval_stage).reset()
+
+    def on_test_epoch_start(self) -> None:
+        self.figures_of("test").reset()
+
+    def on_validation_epoch_end(self) -> None:
+        # For the progress bar and for callbacks; the loggers get it with the training figures, in one row.
+        self._log(self.figures_of(self.eval_stage).compute(), logger=False)
+
+    def on_train_epoch_end(self) -> None:
+        row = self.figures_of("train").compute()
+        if self.figures_of(self.eval_stage)["loss"].update_called:
+            row |= self.figures_of(self.eval_stage).compute()
+        row["lr"] = self._lr
+        # Lightning takes a figure of this name as the row's place on the loggers' axis.
+        row["step"] = float(self.current_epoch + 1)
+        self._log(row)
+
+    def on_test_epoch_end(self) -> None:
+        self._log(self.figures_of("test").compute(), logger=False)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.make_optimizer(self.net.parameters())
+        if self.make_scheduler is None:
+            return optimizer
+        scheduler = self.make_scheduler(optimizer, total_steps=int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    @property
+    def eval_stage(self) -> Stage:
+        """What is scored after every epoch: the data module knows."""
+        stage: Stage = getattr(self.trainer.datamodule, "eval_stage", "val")  # type: ignore[attr-defined]
+        return stage
+
+    def figures_of(self, stage: Stage) -> MetricCollection:
+        """Loss and accuracy of a stage since its epoch began."""
+        return {"train": self.train_figures, "val": self.val_figures, "test": self.test_figures}[stage]
+
+    def _step(self, batch: tuple[Tensor, Tensor], stage: Stage) -> Tensor:
+        images, labels = batch
+        logits = self(images)
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing if stage == "train" else 0.0)
+        self.figures_of(stage).update(value=loss.detach(), weight=len(labels), preds=logits, target=labels)
+        return loss
+
+    def _log(self, row: dict[str, Any], logger: bool = True) -> None:
+        # sync_dist: the figures are equal in all processes by now, and Lightning warns without it.
+        self.log_dict(row, prog_bar=True, logger=logger, sync_dist=True)

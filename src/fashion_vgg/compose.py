@@ -1,0 +1,114 @@
+"""From the command line to a checked configuration: what the commands share."""
+
+import functools
+import os
+import secrets
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    InstantiationException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from fashion_vgg import rules
+from fashion_vgg.errors import UserError
+
+# In a wheel the configs lie inside the package, in a checkout at its top.
+_PACKAGE = Path(__file__).parent
+CONF = next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parents[1] / "conf") if folder.is_dir())
+
+# ${token:} tells apart the folders of runs that start in the same second.
+OmegaConf.register_new_resolver("token", lambda: secrets.token_hex(4), use_cache=True, replace=True)
+
+
+def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+    """Make ``task(cfg)`` a command: compose ``conf/<config_name>.yaml`` with the command line, check it, run the task.
+
+    A user's mistake ends it with exit status 2 and one or two lines; ``HYDRA_FULL_ERROR=1`` shows the traceback.
+    """
+
+    def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
+        @hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
+        def job(cfg: DictConfig) -> Any:
+            # In a sweep the error goes to Hydra, so that the other jobs run before it is told.
+            with _mistakes_told(unless=HydraConfig.get().mode == RunMode.MULTIRUN):
+                rules.check(cfg)
+                return task(cfg)
+
+        @functools.wraps(task)
+        def main() -> None:
+            with _mistakes_told(unless=_tracebacks_wanted()):
+                job()
+
+        return main
+
+    return decorate
+
+
+def _tracebacks_wanted() -> bool:
+    """Whether the user set HYDRA_FULL_ERROR; set it where not, so that Hydra raises errors instead of printing them."""
+    ours = "FASHION_VGG_SET_FULL_ERROR"  # for the processes that this one starts
+    if "HYDRA_FULL_ERROR" not in os.environ:
+        os.environ |= {"HYDRA_FULL_ERROR": "1", ours: "1"}
+    return ours not in os.environ
+
+
+@contextmanager
+def _mistakes_told(unless: bool) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        message = explain(error)
+        if unless or message is None:
+            raise
+        _exit(message)
+
+
+def _exit(message: str) -> NoReturn:
+    print(message, file=sys.stderr)
+    sys.exit(2)
+
+
+def explain(error: BaseException) -> str | None:
+    """One or two lines for an error that the user can mend, None for any other."""
+    match error:
+        case UserError():
+            return str(error)
+        case MissingConfigException(missing_cfg_file=str(file), options=list(options)):
+            group, _, option = file.rpartition("/")
+            hint = rules.suggestion(option, options)
+            return f"{group}={option}: there is no such config.{hint} There are: {', '.join(options)}."
+        case OverrideParseException():
+            return f"{error.override}: {error.message.splitlines()[0]}. Write key=value, and quote special characters."
+        case HydraException(__cause__=ConfigKeyError() | ConfigAttributeError() as cause):
+            key = str(cause.full_key)
+            hint = rules.suggestion(key, [*rules.RULES, *groups()])
+            return f"{key}: there is no such key.{hint} --cfg job prints them all; +{key}=... adds one."
+        case InstantiationException(__cause__=UserError() | ValueError() | TypeError() as cause):
+            return str(cause)
+        case InstantiationException(__cause__=cause):
+            return f"trainer: {cause}" if type(cause).__name__ == "MisconfigurationException" else None
+        case ConfigCompositionException() if str(error).startswith("Ambiguous value"):
+            return f"{str(error).splitlines()[0]}: several values make a sweep with -m; a list is written key=[a,b]."
+        case HydraException() | OmegaConfBaseException():
+            return "\n".join(str(error).strip().splitlines()[:2])
+        case ValueError() if str(error).startswith("Config group override"):  # Hydra's, for model=null
+            return f"{error}: name one of the group's configs."
+    return None
+
+
+def groups() -> list[str]:
+    """The names of the config groups."""
+    return [folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name != "hydra"]

@@ -1,0 +1,149 @@
+"""The LightningDataModule: uint8 images in memory, sliced by whole batches, resized and scaled on the device."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, DistributedSampler, Sampler, TensorDataset
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2.functional import resize
+
+from fashion_vgg import fashion_mnist
+from fashion_vgg.errors import UserError
+
+Batch = tuple[Tensor, Tensor]
+
+
+class ImageStore(TensorDataset):
+    """Images and labels in memory; a batch is one indexing operation, not one an image."""
+
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, ...]:
+        """Images and labels of a whole batch."""
+        batch: tuple[Tensor, ...] = self[indices]
+        return batch
+
+
+class FashionMNISTDataModule(L.LightningDataModule):
+    """Fashion-MNIST, resized to ``image_size`` on the device that trains.
+
+    A batch is a pair: images, float32 ``(N, 1, image_size, image_size)`` in [0, 1], and labels, int64 ``(N,)``. On the
+    CPU the images equal those of the seed's transforms, ``Resize(image_size)`` and ``ToTensor()``, to the last bit.
+
+    Args:
+        root: folder of the raw files; they are fetched into it if they are nowhere yet (see `fashion_mnist`).
+        image_size: height and width in pixels.
+        batch_size: images a step, over all processes together.
+        val_size: images held out of the training set for validation, each class alike. At 0, the seed's protocol, the
+            whole training set trains, and the test set is scored after every epoch.
+        seed: of the order in which images are trained on, which is a function of the seed and the epoch alone.
+        split_seed: of the choice of validation images.
+        num_workers: loader processes; the slicing is so quick that none is needed.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        image_size: int,
+        batch_size: int,
+        val_size: int = 0,
+        seed: int = 0,
+        split_seed: int = 0,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__()
+        self.root = Path(root).expanduser()
+        self.image_size = image_size
+        self.batch_size = batch_size
+        self.val_size = val_size
+        self.seed = seed
+        self.split_seed = split_seed
+        self.num_workers = num_workers
+
+    @property
+    def eval_stage(self) -> Literal["val", "test"]:
+        """What is scored after every epoch."""
+        return "val" if self.val_size else "test"
+
+    def prepare_data(self) -> None:
+        fashion_mnist.fetch(self.root)
+
+    def setup(self, stage: str) -> None:
+        if hasattr(self, "train_set"):
+            return
+        images, labels = fashion_mnist.load(self.root, "train")
+        train, val = stratified_split(labels, self.val_size, self.split_seed)
+        self.train_set = ImageStore(images[train], labels[train])
+        self.val_set = ImageStore(images[val], labels[val])
+        self.test_set = ImageStore(*fashion_mnist.load(self.root, "test"))
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        # drop_last: where the processes cannot share the images equally, the odd ones of this epoch's order are left
+        # out rather than trained on twice; it does nothing in one process.
+        sampler: DistributedSampler[Any] = DistributedSampler(
+            self.train_set, self._world_size, self._rank, shuffle=True, seed=self.seed, drop_last=True
+        )
+        return self._loader(self.train_set, sampler)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        return self._eval_loader(self.val_set if self.val_size else self.test_set)
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        return self._eval_loader(self.test_set)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        images, labels = batch
+        return to_input(images, self.image_size), labels
+
+    def _eval_loader(self, dataset: ImageStore) -> DataLoader[Any]:
+        # Every image once over all processes: the usual distributed sampler repeats some to make the shares equal.
+        return self._loader(dataset, range(self._rank, len(dataset), self._world_size))
+
+    def _loader(self, dataset: ImageStore, sampler: Sampler[int] | range) -> DataLoader[Any]:
+        if self.batch_size % self._world_size:
+            raise UserError(
+                f"batch_size={self.batch_size} cannot be shared equally by {self._world_size} processes: "
+                f"use a multiple of {self._world_size}."
+            )
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size // self._world_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            collate_fn=_already_a_batch,
+        )
+
+    @property
+    def _world_size(self) -> int:
+        return self.trainer.world_size if self.trainer else 1
+
+    @property
+    def _rank(self) -> int:
+        return self.trainer.global_rank if self.trainer else 0
+
+
+def to_input(images: Tensor, size: int) -> Tensor:
+    """uint8 ``(N, 28, 28)`` to float32 ``(N, 1, size, size)`` in [0, 1], on the images' own device.
+
+    The images are resized as bytes, as PIL does it: resized as floats they differ by up to 1/255.
+    """
+    resized = resize(images.unsqueeze(1), [size, size], InterpolationMode.BILINEAR, antialias=True)
+    scaled: Tensor = resized.float().div_(255)
+    return scaled
+
+
+def stratified_split(labels: Tensor, val_size: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Indices of the training and of the validation images, ``(len(labels) - val_size,)`` and ``(val_size,)``.
+
+    The classes must be equally frequent, as Fashion-MNIST's are; their counts in a part differ by one at most.
+    """
+    shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    by_class = shuffled[labels[shuffled].argsort(stable=True)]
+    in_turn = by_class.reshape(len(torch.unique(labels)), -1).T.flatten()  # one of each class, again and again
+    return in_turn[val_size:].sort().values, in_turn[:val_size].sort().values
+
+
+def _already_a_batch(batch: Any) -> Any:
+    return batch

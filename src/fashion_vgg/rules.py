@@ -1,0 +1,120 @@
+"""The values that fit each key of the configuration, known before torch is imported, so that a slip costs no wait."""
+
+import difflib
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from fashion_vgg.errors import UserError
+
+
+@dataclass(frozen=True)
+class Rule:
+    """``fits`` decides, ``values`` says it in words that complete "use ..."."""
+
+    fits: Callable[[Any], bool]
+    values: str
+
+
+def shown(value: Any) -> str:
+    """A value as one writes it on the command line."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def integer(least: int, most: float = math.inf) -> Rule:
+    limits = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
+    return Rule(lambda v: type(v) is int and least <= v <= most, f"an integer {limits}")
+
+
+def number(least: float, most: float = math.inf) -> Rule:
+    limits = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
+    return Rule(lambda v: type(v) in (int, float) and least <= v <= most and math.isfinite(v), f"a number {limits}")
+
+
+def positive() -> Rule:
+    return Rule(lambda v: type(v) in (int, float) and 0 < v < math.inf, "a number above 0")
+
+
+def one_of(*choices: Any) -> Rule:
+    values = shown(choices[0]) if len(choices) == 1 else f"one of {', '.join(shown(c) for c in choices)}"
+    return Rule(lambda v: any(v == c and type(v) is type(c) for c in choices), values)
+
+
+def text() -> Rule:
+    return Rule(lambda v: isinstance(v, str) and v != "", "a text")
+
+
+def either(*rules: Rule) -> Rule:
+    return Rule(lambda v: any(rule.fits(v) for rule in rules), " or ".join(rule.values for rule in rules))
+
+
+BOOLEAN = one_of(True, False)
+SHARE_OR_COUNT = either(integer(0), number(0, 1))
+"""Lightning's limits on batches: a count of them, or a share of all."""
+
+RULES: dict[str, Rule] = {
+    "seed": integer(0, 2**32 - 1),
+    "image_size": integer(1),
+    "batch_size": integer(1),
+    "in_channels": integer(1),
+    "num_classes": integer(2),
+    "layers": BOOLEAN,
+    "output_dir": text(),
+    "data.root": text(),
+    "data.val_size": integer(0, 59_999),
+    "data.split_seed": integer(0),
+    "data.num_workers": integer(0),
+    "model.ratio": integer(1),
+    "model.batch_norm": BOOLEAN,
+    "model.head": one_of("dense", "light"),
+    "model.hidden": integer(1),
+    "model.dropout": number(0, 1),
+    "classifier.label_smoothing": number(0, 1),
+    "optimizer.lr": positive(),
+    "optimizer.momentum": number(0),
+    "optimizer.weight_decay": number(0),
+    "optimizer.nesterov": BOOLEAN,
+    "scheduler.pct_start": number(0, 1),
+    "scheduler.anneal_strategy": one_of("cos", "linear"),
+    "scheduler.cycle_momentum": BOOLEAN,
+    "scheduler.div_factor": positive(),
+    "scheduler.final_div_factor": positive(),
+    "trainer.accelerator": one_of("auto", "cpu", "gpu", "cuda", "mps"),
+    "trainer.devices": either(integer(1), one_of("auto"), Rule(OmegaConf.is_list, "a list of device numbers")),
+    "trainer.num_nodes": integer(1),
+    "trainer.strategy": text(),
+    "trainer.precision": one_of("32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true"),
+    "trainer.max_epochs": integer(1),
+    "trainer.limit_train_batches": SHARE_OR_COUNT,
+    "trainer.limit_val_batches": SHARE_OR_COUNT,
+    "trainer.limit_test_batches": SHARE_OR_COUNT,
+    "trainer.check_val_every_n_epoch": integer(1),
+    "trainer.deterministic": either(BOOLEAN, one_of("warn")),
+    "trainer.enable_progress_bar": BOOLEAN,
+}
+
+
+def check(cfg: DictConfig) -> None:
+    """Hold every value against its rule.
+
+    Raises:
+        UserError: names the first key whose value does not fit, and the values that do.
+    """
+    for key, rule in RULES.items():
+        parent, _, name = key.rpartition(".")
+        node = OmegaConf.select(cfg, parent) if parent else cfg
+        if isinstance(node, DictConfig) and name in node and not rule.fits(node[name]):
+            raise UserError(f"{key}={shown(node[name])} does not fit: use {rule.values}.")
+
+
+def suggestion(word: str, words: Iterable[str]) -> str:
+    """`` Did you mean ...?`` with the word nearest to ``word``, or nothing where none is near."""
+    words = list(words)
+    near = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    # The right name in the wrong group, or in none: lr for optimizer.lr.
+    same_name = [w for w in words if w.rpartition(".")[2] == word.rpartition(".")[2]]
+    best = (same_name or near)[:1]
+    return f" Did you mean {best[0]}?" if best else ""

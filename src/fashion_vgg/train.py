@@ -1,0 +1,143 @@
+"""``fashion-vgg train``: compose, train, and leave a folder that tells the whole story."""
+
+import logging
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from fashion_vgg.compose import command
+from fashion_vgg.errors import UserError
+
+# torch and Lightning are imported late, where they are needed, for two reasons: help and mistakes come without the
+# wait, and Lightning sends its messages to the job's log only if Hydra has set that up by then.
+if TYPE_CHECKING:
+    import lightning as L
+
+    from fashion_vgg.callbacks import History
+
+log = logging.getLogger(__name__)
+
+
+@command("train")
+def main(cfg: DictConfig) -> None:
+    check_parts(cfg)
+    import lightning as L
+
+    from fashion_vgg.callbacks import History
+
+    quieten_lightning()
+    L.seed_everything(cfg.seed, workers=True, verbose=False)
+    history = History(cfg.output_dir)
+    trainer = make_trainer(cfg, history)
+    if trainer.is_global_zero:
+        OmegaConf.save(cfg, Path(cfg.output_dir, "config.yaml"), resolve=True)
+        settings: Any = OmegaConf.to_container(cfg, resolve=True)
+        for logger in trainer.loggers:
+            logger.log_hyperparams(settings)
+        log.info("Results go to %s", cfg.output_dir)
+    classifier, datamodule = make_classifier(cfg), instantiate(cfg.data)
+
+    start = time.perf_counter()
+    trainer.fit(classifier, datamodule)
+    wall_seconds = time.perf_counter() - start
+    test = test_best(trainer, datamodule) if cfg.data.val_size else {}
+    if trainer.is_global_zero:
+        report(cfg, trainer, history, test, wall_seconds)
+
+
+def quieten_lightning() -> None:
+    """Leave out what Lightning says of every run and what does not hold here; its warnings stay."""
+    logging.getLogger("lightning").handlers.clear()  # they print a second time what the job's log prints
+    for package in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(package).setLevel(logging.WARNING)
+    for message in (
+        "does not have many workers",  # batches are slices of memory: a loader keeps up without
+        "Checkpoint directory .* exists and is not empty",  # the run's folder is new, and has its config by then
+        "`isinstance.treespec, LeafSpec.` is deprecated",  # of Lightning's own use of torch
+    ):
+        warnings.filterwarnings("ignore", f".*{message}")
+
+
+def check_parts(cfg: DictConfig) -> None:
+    """Build the network without memory for its weights, and what the optimizer's settings make of one parameter.
+
+    Raises:
+        UserError: a setting does not fit; told now, not when the training begins.
+    """
+    import torch
+
+    with torch.device("meta"):
+        instantiate(cfg.model)
+    try:
+        optimizer = instantiate(cfg.optimizer)([torch.nn.Parameter(torch.zeros(1))])
+        if cfg.get("scheduler"):
+            instantiate(cfg.scheduler)(optimizer, total_steps=10)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"optimizer or scheduler: {error}") from error
+
+
+def make_trainer(cfg: DictConfig, history: "History") -> "L.Trainer":
+    """The Trainer with its loggers and callbacks."""
+    nodes = cfg.get("callbacks") or {}
+    callbacks = [instantiate(node) for node in nodes.values() if fits_split(node, cfg.data.val_size)]
+    trainer: L.Trainer = instantiate(
+        cfg.trainer,
+        callbacks=[*callbacks, history],
+        logger=[instantiate(node) for node in (cfg.get("logger") or {}).values()],
+        enable_progress_bar=cfg.trainer.enable_progress_bar and sys.stderr.isatty(),
+    )
+    return trainer
+
+
+def fits_split(callback: DictConfig, val_size: int) -> bool:
+    """Whether what a callback monitors is logged: without a validation split nothing under ``val/`` is."""
+    return bool(val_size) or not str(callback.get("monitor", "")).startswith("val/")
+
+
+def make_classifier(cfg: DictConfig) -> "L.LightningModule":
+    """The LightningModule around the network."""
+    classifier: L.LightningModule = instantiate(
+        cfg.classifier,
+        net=instantiate(cfg.model),
+        optimizer=instantiate(cfg.optimizer),
+        scheduler=instantiate(cfg.get("scheduler")),
+    )
+    return classifier
+
+
+def test_best(trainer: "L.Trainer", datamodule: "L.LightningDataModule") -> dict[str, float]:
+    """Figures on the test set of the checkpoint that was best on the validation split, or else of the last step."""
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
+    callbacks = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
+    best = [callback.best_model_path for callback in callbacks if callback.monitor]
+    [figures] = trainer.test(datamodule=datamodule, ckpt_path=best[0] if best else None, verbose=False)
+    return dict(figures)
+
+
+def report(
+    cfg: DictConfig, trainer: "L.Trainer", history: "History", test: dict[str, float], wall_seconds: float
+) -> None:
+    """Print the seed's lines and write ``summary.json``, the last thing a run does."""
+    from fashion_vgg import summary
+
+    content: dict[str, Any] = summary.summarize(
+        history.rows,
+        test,
+        wall_seconds,
+        device=trainer.strategy.root_device,
+        devices=trainer.world_size,
+        overrides=list(HydraConfig.get().overrides.task),
+    )
+    summary.write(Path(cfg.output_dir, "summary.json"), content)
+    log.info("%s", summary.result_lines(content))
+
+
+if __name__ == "__main__":
+    main()
