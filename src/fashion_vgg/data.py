@@ -113,6 +113,8 @@ class FashionMNISTDataModule(L.LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             collate_fn=_already_a_batch,
+            # Its own, so that making a loader leaves the random state of the training alone.
+            generator=torch.Generator(),
         )
 
     @property

@@ -25,10 +25,13 @@ from torchvision import datasets
 from fashion_vgg import atomic
 from fashion_vgg.errors import UserError
 
+Split = Literal["train", "test"]
+
 log = logging.getLogger(__name__)
 
-SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
+FOLDER_IN_PACKAGE = "usr/share/datasets/fashion-mnist"
+SYSTEM_FOLDER = Path("/", FOLDER_IN_PACKAGE)
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
 # Of the uncompressed files: publishers compress them differently.
@@ -40,7 +43,7 @@ SHA256 = {
 }
 
 
-def load(root: Path, split: Literal["train", "test"]) -> tuple[Tensor, Tensor]:
+def load(root: Path, split: Split) -> tuple[Tensor, Tensor]:
     """One split in memory: images, uint8 ``(N, 28, 28)``, and labels, int64 ``(N,)`` from 0 to 9.
 
     Raises:
@@ -137,7 +140,7 @@ def _from_debian(staging: Path) -> Path:
         done = subprocess.run(command, cwd=staging, capture_output=True, text=True, timeout=600)
         if done.returncode:
             raise RuntimeError(f"{command[0]} could not fetch {DEBIAN_PACKAGE}: {done.stderr.strip()[:200]}")
-    return staging / "package" / SYSTEM_FOLDER.relative_to("/")
+    return staging / "package" / FOLDER_IN_PACKAGE
 
 
 def _read_verified(folder: Path, name: str) -> bytearray:

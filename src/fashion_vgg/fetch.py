@@ -13,7 +13,8 @@ def main(cfg: DictConfig) -> None:
 
     root = Path(cfg.data.root).expanduser()
     fashion_mnist.fetch(root)
-    for split in ("train", "test"):
+    splits: tuple[fashion_mnist.Split, ...] = ("train", "test")
+    for split in splits:
         images, _ = fashion_mnist.load(root, split)
         print(f"{split}: {len(images):,} images in {fashion_mnist.find(root)}")
 

@@ -1,0 +1,143 @@
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torchvision import transforms
+from torchvision.datasets import FashionMNIST
+
+from fashion_vgg.data import FashionMNISTDataModule, to_input
+from fashion_vgg.errors import UserError
+
+
+def make(data_root: Path, **settings: Any) -> FashionMNISTDataModule:
+    datamodule = FashionMNISTDataModule(str(data_root), **({"image_size": 224, "batch_size": 128} | settings))
+    datamodule.setup("fit")
+    return datamodule
+
+
+def order(datamodule: FashionMNISTDataModule, epoch: int) -> list[int]:
+    sampler: Any = datamodule.train_dataloader().sampler
+    sampler.set_epoch(epoch)
+    return list(sampler)
+
+
+@pytest.mark.parametrize("size", [28, 32, 96, 224])
+def test_a_batch_equals_the_seeds_transforms_to_the_last_bit(data_root: Path, size: int, tmp_path: Path) -> None:
+    datamodule = make(data_root, image_size=size)
+    seeds = transforms.Compose([transforms.ToPILImage(), transforms.Resize(size), transforms.ToTensor()])
+    images, labels = next(iter(datamodule.val_dataloader()))
+    assert (images.shape, images.dtype) == ((128, 28, 28), torch.uint8)  # what travels to the device
+    batch, _ = datamodule.on_after_batch_transfer((images, labels), 0)
+    assert batch.dtype == torch.float32
+    assert torch.equal(batch, torch.stack([seeds(image) for image in images]))
+
+
+def test_an_epoch_trains_on_every_image_once_in_the_seeds_batches(data_root: Path) -> None:
+    datamodule = make(data_root)
+    batches = list(datamodule.train_dataloader())
+    assert [len(labels) for _, labels in batches] == [128] * 468 + [96]
+    assert sorted(order(datamodule, 0)) == list(range(60_000))
+    assert torch.cat([labels for _, labels in batches]).bincount().tolist() == [6_000] * 10
+
+
+def test_images_and_labels_stay_together(data_root: Path) -> None:
+    datamodule = make(data_root, seed=5)
+    images, labels = next(iter(datamodule.train_dataloader()))
+    first = order(datamodule, 0)[:128]
+    assert torch.equal(images, datamodule.train_set.tensors[0][first])
+    assert torch.equal(labels, datamodule.train_set.tensors[1][first])
+
+
+def test_the_order_is_a_function_of_seed_and_epoch_alone(data_root: Path) -> None:
+    datamodule, again, other = make(data_root, seed=1), make(data_root, seed=1), make(data_root, seed=2)
+    torch.manual_seed(0)
+    first, second = order(datamodule, 0), order(datamodule, 1)
+    torch.manual_seed(99)
+    assert order(again, 1) == second
+    assert order(again, 0) == first
+    assert first != second
+    assert order(other, 0) != first
+
+
+def test_making_and_reading_a_loader_leaves_the_random_state_alone(data_root: Path) -> None:
+    datamodule = make(data_root)
+    before = torch.get_rng_state()
+    next(iter(datamodule.train_dataloader()))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("val_size", [10, 5_003, 10_000])
+def test_the_validation_split_is_stratified_fixed_and_disjoint(data_root: Path, val_size: int) -> None:
+    datamodule, another_seed = make(data_root, val_size=val_size), make(data_root, val_size=val_size, seed=9)
+    counts = datamodule.val_set.tensors[1].bincount()
+    assert int(counts.sum()) == val_size
+    assert counts.max() - counts.min() <= 1
+    assert len(datamodule.train_set) == 60_000 - val_size
+    for split in ("train_set", "val_set"):
+        assert torch.equal(getattr(datamodule, split).tensors[0], getattr(another_seed, split).tensors[0])
+    together = torch.cat([datamodule.train_set.tensors[0], datamodule.val_set.tensors[0]]).flatten(1)
+    everything = make(data_root).train_set.tensors[0].flatten(1)
+    assert torch.equal(together.float().mean(0), everything.float().mean(0))
+    assert torch.equal(hashes(together).sort().values, hashes(everything).sort().values)
+
+
+def hashes(images: torch.Tensor) -> torch.Tensor:
+    weights = torch.randint(2**40, (images.shape[1],), generator=torch.Generator().manual_seed(0))
+    return images.long() @ weights
+
+
+def test_without_a_split_everything_trains_and_the_test_set_is_scored(data_root: Path) -> None:
+    datamodule = make(data_root)
+    assert datamodule.eval_stage == "test"
+    assert len(datamodule.train_set) == 60_000
+    reference = FashionMNIST(data_root, train=False) if (data_root / "FashionMNIST" / "raw").exists() else None
+    labels = torch.cat([labels for _, labels in datamodule.val_dataloader()])
+    assert len(labels) == 10_000
+    if reference is not None:
+        assert torch.equal(labels, reference.targets)
+    assert make(data_root, val_size=100).eval_stage == "val"
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 7])
+def test_processes_score_every_test_image_once(data_root: Path, world_size: int) -> None:
+    seen = []
+    for rank in range(world_size):
+        datamodule = make(data_root, batch_size=21 * world_size)
+        datamodule.trainer = SimpleNamespace(world_size=world_size, global_rank=rank)  # type: ignore[assignment]
+        seen += list(datamodule.test_dataloader().sampler)
+    assert sorted(seen) == list(range(10_000))
+
+
+def test_processes_share_the_batch_of_one(data_root: Path) -> None:
+    whole = next(iter(make(data_root).train_dataloader()))
+    shares = []
+    for rank in range(2):
+        datamodule = make(data_root)
+        datamodule.trainer = SimpleNamespace(world_size=2, global_rank=rank)  # type: ignore[assignment]
+        shares.append(next(iter(datamodule.train_dataloader()))[1])
+    assert [len(share) for share in shares] == [64, 64]
+    assert torch.equal(torch.stack(shares, dim=1).flatten(), whole[1])
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(data_root: Path) -> None:
+    datamodule = make(data_root, batch_size=128)
+    datamodule.trainer = SimpleNamespace(world_size=3, global_rank=0)  # type: ignore[assignment]
+    with pytest.raises(UserError, match="batch_size=128 cannot be shared equally by 3 processes: use a multiple of 3"):
+        datamodule.train_dataloader()
+
+
+def test_loader_processes_give_the_same_batches(data_root: Path) -> None:
+    datamodule, with_workers = make(data_root, batch_size=6_000), make(data_root, batch_size=6_000, num_workers=2)
+    for (images, labels), (others, other_labels) in zip(
+        datamodule.train_dataloader(), with_workers.train_dataloader(), strict=True
+    ):
+        assert torch.equal(images, others)
+        assert torch.equal(labels, other_labels)
+
+
+def test_bytes_are_resized_not_floats() -> None:
+    images = torch.randint(256, (4, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    pixels = to_input(images, 56) * 255
+    torch.testing.assert_close(pixels, pixels.round(), atol=1e-4, rtol=0)
