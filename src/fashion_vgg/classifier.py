@@ -79,7 +79,7 @@ class ImageClassifier(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         # For the progress bar and for callbacks; the loggers get it with the training figures, in one row.
-        self._log(self.figures_of(self.eval_stage).compute(), logger=False)
+        self._log(self.figures_of(self.eval_stage).compute(), to_loggers=False)
 
     def on_train_epoch_end(self) -> None:
         row = self.figures_of("train").compute()
@@ -91,7 +91,7 @@ class ImageClassifier(L.LightningModule):
         self._log(row)
 
     def on_test_epoch_end(self) -> None:
-        self._log(self.figures_of("test").compute(), logger=False)
+        self._log(self.figures_of("test").compute(), to_loggers=False)
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(self.net.parameters())
@@ -114,9 +114,10 @@ class ImageClassifier(L.LightningModule):
         images, labels = batch
         logits = self(images)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing if stage == "train" else 0.0)
-        self.figures_of(stage).update(value=loss.detach(), weight=len(labels), preds=logits, target=labels)
+        # Once an image, so that a ragged batch weighs less: torchmetrics 1.9 ignores a weight where NaN is let through.
+        self.figures_of(stage).update(value=loss.detach().expand(len(labels)), preds=logits, target=labels)
         return loss
 
-    def _log(self, row: dict[str, Any], logger: bool = True) -> None:
+    def _log(self, row: dict[str, Any], to_loggers: bool = True) -> None:
         # sync_dist: the figures are equal in all processes by now, and Lightning warns without it.
-        self.log_dict(row, prog_bar=True, logger=logger, sync_dist=True)
+        self.log_dict(row, prog_bar=True, logger=None if to_loggers else False, sync_dist=True)

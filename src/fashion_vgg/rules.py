@@ -72,6 +72,7 @@ RULES: dict[str, Rule] = {
     "model.head": one_of("dense", "light"),
     "model.hidden": integer(1),
     "model.dropout": number(0, 1),
+    "classifier.num_classes": integer(2),
     "classifier.label_smoothing": number(0, 1),
     "optimizer.lr": positive(),
     "optimizer.momentum": number(0),

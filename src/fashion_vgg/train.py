@@ -46,9 +46,10 @@ def main(cfg: DictConfig) -> None:
     start = time.perf_counter()
     trainer.fit(classifier, datamodule)
     wall_seconds = time.perf_counter() - start
+    rows = list(history.rows)  # loading a checkpoint to test it takes the history back with it
     test = test_best(trainer, datamodule) if cfg.data.val_size else {}
     if trainer.is_global_zero:
-        report(cfg, trainer, history, test, wall_seconds)
+        report(cfg, trainer, rows, test, wall_seconds)
 
 
 def quieten_lightning() -> None:
@@ -88,7 +89,7 @@ def make_trainer(cfg: DictConfig, history: "History") -> "L.Trainer":
     callbacks = [instantiate(node) for node in nodes.values() if fits_split(node, cfg.data.val_size)]
     trainer: L.Trainer = instantiate(
         cfg.trainer,
-        callbacks=[*callbacks, history],
+        callbacks=[history, *callbacks],  # first, so that a checkpoint has the row of its own epoch
         logger=[instantiate(node) for node in (cfg.get("logger") or {}).values()],
         enable_progress_bar=cfg.trainer.enable_progress_bar and sys.stderr.isatty(),
     )
@@ -117,18 +118,22 @@ def test_best(trainer: "L.Trainer", datamodule: "L.LightningDataModule") -> dict
 
     callbacks = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
     best = [callback.best_model_path for callback in callbacks if callback.monitor]
-    [figures] = trainer.test(datamodule=datamodule, ckpt_path=best[0] if best else None, verbose=False)
-    return dict(figures)
+    trainer.test(datamodule=datamodule, ckpt_path=best[0] if best else None, verbose=False)
+    return {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
 
 
 def report(
-    cfg: DictConfig, trainer: "L.Trainer", history: "History", test: dict[str, float], wall_seconds: float
+    cfg: DictConfig,
+    trainer: "L.Trainer",
+    rows: list[dict[str, float]],
+    test: dict[str, float],
+    wall_seconds: float,
 ) -> None:
     """Print the seed's lines and write ``summary.json``, the last thing a run does."""
     from fashion_vgg import summary
 
     content: dict[str, Any] = summary.summarize(
-        history.rows,
+        rows,
         test,
         wall_seconds,
         device=trainer.strategy.root_device,

@@ -70,4 +70,5 @@ def _column(name: str) -> tuple[int, str]:
 
 def _line(row: dict[str, float], epochs: int | None) -> str:
     figures = (f"{name} {row[name]:.3f}" for name in row if name.endswith(("/loss", "/acc")))
-    return f"epoch {row['epoch']:>2}/{epochs}  {'  '.join(figures)}  {row['images_per_sec']:,.0f} images/s"
+    speed = f"  {row['images_per_sec']:,.0f} images/s" if "images_per_sec" in row else ""
+    return f"epoch {row['epoch']:>2}/{epochs}  {'  '.join(figures)}{speed}"

@@ -1,0 +1,90 @@
+"""Every config that is shipped composes, passes the rules and instantiates."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from fashion_vgg import rules
+from fashion_vgg.compose import CONF, groups
+from fashion_vgg.train import check_parts, make_classifier, make_trainer
+
+GROUPS = ["callbacks", "data", "experiment", "logger", "model", "optimizer", "scheduler", "trainer"]
+
+
+def composed(config_name: str, *overrides: str) -> DictConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(config_name, list(overrides))
+
+
+def options(group: str) -> list[str]:
+    return [path.stem for path in sorted((CONF / group).glob("*.yaml"))]
+
+
+def test_the_groups_are_known() -> None:
+    assert sorted(groups()) == GROUPS
+
+
+@pytest.mark.parametrize(("group", "option"), [(group, option) for group in GROUPS for option in options(group)])
+def test_every_config_instantiates(group: str, option: str, tmp_path: Path) -> None:
+    cfg = composed("train", f"{group}={option}", f"output_dir={tmp_path}")
+    rules.check(cfg)
+    check_parts(cfg)
+    if (group, option) == ("trainer", "gpu") and not torch.cuda.is_available():
+        with pytest.raises(Exception, match="No supported gpu backend found"):
+            make_trainer(cfg, instantiate({"_target_": "fashion_vgg.callbacks.History", "folder": str(tmp_path)}))
+        return
+    trainer = make_trainer(cfg, instantiate({"_target_": "fashion_vgg.callbacks.History", "folder": str(tmp_path)}))
+    assert trainer.max_epochs == cfg.trainer.max_epochs
+    with torch.device("meta"):
+        classifier = make_classifier(cfg)
+    assert isinstance(classifier.net, nn.Module)
+    assert instantiate(cfg.data).image_size == cfg.image_size
+
+
+@pytest.mark.parametrize("model", options("model"))
+def test_every_model_can_be_described(model: str) -> None:
+    cfg = composed("describe", f"model={model}", "image_size=64", "in_channels=3", "num_classes=7")
+    rules.check(cfg)
+    with torch.device("meta"):
+        net = instantiate(cfg.model)
+    assert net(torch.empty(2, 3, 64, 64, device="meta")).shape == (2, 7)
+
+
+@pytest.mark.parametrize("experiment", options("experiment"))
+def test_every_value_that_a_user_may_set_has_a_rule(experiment: str) -> None:
+    cfg = composed("train", f"experiment={experiment}", "output_dir=x")
+    assert unruled(cfg) == set()
+
+
+def unruled(cfg: DictConfig) -> set[str]:
+    """Keys of plain values without a rule; what Hydra's `_target_` and interpolations say, and arrays, need none."""
+    free = {"model.conv_arch", "trainer.default_root_dir"}
+    ours = {"trainer.enable_model_summary", "trainer.num_sanity_val_steps", "trainer.log_every_n_steps"}
+    ours |= {"trainer.use_distributed_sampler"}
+    keys = set()
+    for group, node in cfg.items():
+        leaves: dict[str, Any] = {"": node} if not OmegaConf.is_config(node) else dict(node.items_ex(resolve=False))
+        for name, value in leaves.items():
+            key = f"{group!s}.{name!s}".rstrip(".")
+            if not (str(name).startswith("_") or str(value).startswith("${") or group in ("callbacks", "logger")):
+                keys.add(key)
+    return keys - free - ours - set(rules.RULES)
+
+
+def test_the_experiment_d2l_is_the_seeds_recipe() -> None:
+    cfg = composed("train", "experiment=d2l", "output_dir=x")
+    net = instantiate(cfg.model)
+    assert sum(parameter.numel() for parameter in net.parameters()) == 43_093_322
+    optimizer = instantiate(cfg.optimizer)(net.parameters())
+    assert type(optimizer) is torch.optim.SGD
+    settings = {name: optimizer.defaults[name] for name in ("lr", "momentum", "weight_decay", "nesterov")}
+    assert settings == {"lr": 0.05, "momentum": 0, "weight_decay": 0, "nesterov": False}
+    assert cfg.get("scheduler") is None
+    assert (cfg.trainer.max_epochs, cfg.data.batch_size, cfg.data.image_size, cfg.data.val_size) == (10, 128, 224, 0)
+    assert cfg.classifier.label_smoothing == 0
