@@ -121,7 +121,7 @@ class TestRun:
     def test_the_stored_config_is_resolved(self, run: Path, data_root: Path) -> None:
         text = (run / "config.yaml").read_text()
         assert "${" not in text
-        config = OmegaConf.create(text)
+        config: Any = OmegaConf.create(text)
         assert config["data"]["root"] == str(data_root)
         assert config["trainer"]["max_epochs"] == 2
 
@@ -273,7 +273,7 @@ def test_help_lists_the_groups_and_the_commonest_overrides(fashion_vgg: Command)
 
 def test_cfg_job_prints_the_whole_configuration(fashion_vgg: Command) -> None:
     done = fashion_vgg("train", "experiment=d2l", "--cfg", "job")
-    config = OmegaConf.create(done.stdout)
+    config: Any = OmegaConf.create(done.stdout)
     assert config["optimizer"]["lr"] == 0.05
     assert config["trainer"]["max_epochs"] == 10
 

@@ -3,7 +3,8 @@
 import argparse
 import runpy
 import sys
-from importlib.metadata import version
+
+from fashion_vgg import __version__
 
 COMMANDS = {
     "fetch": "get the data set now; train does it by itself",
@@ -21,7 +22,7 @@ def main() -> None:
         + "\n\nfashion-vgg <command> --help lists the overrides of a command.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"fashion-vgg {version('fashion-vgg')}")
+    parser.add_argument("--version", action="version", version=f"fashion-vgg {__version__}")
     parser.add_argument("command", choices=COMMANDS, help=argparse.SUPPRESS)
     command = parser.parse_args(sys.argv[1:2]).command
     # As `python -m fashion_vgg.<command>` does it: Lightning starts a training's further processes in this way, from

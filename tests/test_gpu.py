@@ -1,0 +1,45 @@
+"""What needs an NVIDIA GPU; scripts/gpu_check.sh runs these."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from fashion_vgg.data import FashionMNISTDataModule, to_input
+from fashion_vgg.vgg import VGG
+from tests import seed
+from tests.conftest import Command
+
+pytestmark = pytest.mark.gpu
+
+
+def test_a_batch_resized_on_the_gpu_is_within_a_rounding_of_the_cpus(data_root: Path) -> None:
+    datamodule = FashionMNISTDataModule(str(data_root), image_size=224, batch_size=128)
+    datamodule.setup("test")
+    images = datamodule.test_set.tensors[0][:128]
+    difference = (to_input(images.cuda(), 224).cpu() - to_input(images, 224)).abs()
+    # A byte is rounded from a sum that the two devices add up in different orders.
+    assert difference.max() <= 1.001 / 255
+    assert (difference > 0).double().mean() < 0.01
+
+
+def test_losses_on_the_gpu_follow_the_cpus() -> None:
+    generator = torch.Generator().manual_seed(1)
+    x, y = torch.rand(40, 1, 96, 96, generator=generator), torch.randint(10, (40,), generator=generator)
+    losses = []
+    for device in ("cpu", "cuda"):
+        torch.manual_seed(0)
+        net = VGG(seed.VGG11, ratio=4, image_size=96, dropout=0.0).to(device)
+        batches = list(zip(x.to(device).split(8), y.to(device).split(8), strict=True))
+        losses.append(seed.train(net, batches, lr=0.05)[0])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
+def test_the_recipe_trains_on_the_gpu_that_it_finds(fashion_vgg: Command, data_root: Path, tmp_path: Path) -> None:
+    few = ["trainer.max_epochs=1", "trainer.limit_train_batches=20", "trainer.limit_val_batches=2"]
+    done = fashion_vgg("train", "experiment=d2l", f"data.root={data_root}", *few, root=tmp_path)
+    assert done.returncode == 0, done.stderr
+    [summary] = tmp_path.glob("outputs/train/*/*/summary.json")
+    assert json.loads(summary.read_text())["device"] == "cuda:0"
+    assert "examples/sec on cuda:0" in done.stdout
