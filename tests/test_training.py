@@ -11,6 +11,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import OneCycleLR
 
 from fashion_vgg.callbacks import History, SlowRunNotice, Throughput
+from fashion_vgg.callbacks.result_figure import draw
 from fashion_vgg.classifier import ImageClassifier
 from fashion_vgg.data import FashionMNISTDataModule
 from fashion_vgg.vgg import VGG
@@ -174,3 +175,19 @@ def loader(datamodule: FashionMNISTDataModule) -> Any:
     batches: Any = datamodule.train_dataloader()
     batches.sampler.set_epoch(0)
     return batches
+
+
+def test_the_result_figure_has_the_histories_points() -> None:
+    rows = [
+        {"epoch": 1, "train/loss": 2.0, "train/acc": 0.3},
+        {"epoch": 2, "train/loss": 1.0, "train/acc": 0.6, "test/acc": 0.7, "lr": 0.1},
+        {"epoch": 3, "train/loss": 0.5, "train/acc": 0.8},
+    ]
+    [axes] = draw(rows).axes
+    drawn = {str(line.get_label()): list(zip(*line.get_data(), strict=True)) for line in axes.lines}
+    assert drawn == {
+        "train loss 0.500": [(1, 2.0), (2, 1.0), (3, 0.5)],
+        "train acc 0.800": [(1, 0.3), (2, 0.6), (3, 0.8)],
+        "test acc 0.700": [(2, 0.7)],
+    }
+    assert axes.get_xlabel() == "epoch"

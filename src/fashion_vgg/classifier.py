@@ -86,9 +86,9 @@ class ImageClassifier(L.LightningModule):
         if self.figures_of(self.eval_stage)["loss"].update_called:
             row |= self.figures_of(self.eval_stage).compute()
         row["lr"] = self._lr
-        # Lightning takes a figure of this name as the row's place on the loggers' axis.
-        row["step"] = float(self.current_epoch + 1)
         self._log(row)
+        # Lightning takes a figure of this name as the row's place on the loggers' axis.
+        self.log("step", float(self.current_epoch + 1))
 
     def on_test_epoch_end(self) -> None:
         self._log(self.figures_of("test").compute(), to_loggers=False)

@@ -34,15 +34,16 @@ class ResultFigure(L.Callback):
 
 
 def draw(rows: Sequence[dict[str, float]]) -> Figure:
-    """The curves of a `History`'s rows; a figure that a run did not log has no curve."""
+    """The curves of a `History`'s rows; a figure that the run did not log has no curve."""
     figure = Figure(figsize=(5, 3.5), layout="constrained")
     axes = figure.add_subplot()
-    epochs = [row["epoch"] for row in rows]
     for name, style in CURVES.items():
-        if name in rows[-1]:
-            label = name.replace("/", " ")
-            axes.plot(epochs, [row.get(name, float("nan")) for row in rows], style, marker=".", label=label)
-    axes.set(xlabel="epoch", xlim=(epochs[0], epochs[-1]) if len(rows) > 1 else None, ylim=(0, None))
+        points = [(row["epoch"], row[name]) for row in rows if name in row]
+        if points:
+            axes.plot(
+                *zip(*points, strict=True), style, marker=".", label=f"{name.replace('/', ' ')} {points[-1][1]:.3f}"
+            )
+    axes.set(xlabel="epoch", xlim=(0.9, rows[-1]["epoch"] + 0.1), ylim=(0, None))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.4)
     axes.legend()
