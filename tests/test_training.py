@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
 from torch.optim import SGD
@@ -184,10 +185,10 @@ def test_the_result_figure_has_the_histories_points() -> None:
         {"epoch": 3, "train/loss": 0.5, "train/acc": 0.8},
     ]
     [axes] = draw(rows).axes
-    drawn = {str(line.get_label()): list(zip(*line.get_data(), strict=True)) for line in axes.lines}
+    drawn = {str(line.get_label()): np.asarray(line.get_xydata()).tolist() for line in axes.lines}
     assert drawn == {
-        "train loss 0.500": [(1, 2.0), (2, 1.0), (3, 0.5)],
-        "train acc 0.800": [(1, 0.3), (2, 0.6), (3, 0.8)],
-        "test acc 0.700": [(2, 0.7)],
+        "train loss 0.500": [[1, 2.0], [2, 1.0], [3, 0.5]],
+        "train acc 0.800": [[1, 0.3], [2, 0.6], [3, 0.8]],
+        "test acc 0.700": [[2, 0.7]],
     }
     assert axes.get_xlabel() == "epoch"
