@@ -237,9 +237,10 @@ def test_a_mistake_is_told_in_two_lines_at_most(
     assert not list(tmp_path.rglob("last.ckpt"))
 
 
-def test_hydra_full_error_shows_the_traceback(tmp_path: Path) -> None:
+@pytest.mark.parametrize("override", ["optimizer.lrr=1", "batch_size=0"])
+def test_hydra_full_error_shows_the_traceback(tmp_path: Path, override: str) -> None:
     env = os.environ | {"FASHION_VGG_ROOT": str(tmp_path), "HYDRA_FULL_ERROR": "1"}
-    command = [sys.executable, "-m", "fashion_vgg", "train", "optimizer.lrr=1"]
+    command = [sys.executable, "-m", "fashion_vgg", "train", override]
     done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
     assert "Traceback" in done.stderr

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -43,7 +43,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
         @hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
         def job(cfg: DictConfig) -> Any:
             # In a sweep the error goes to Hydra, so that the other jobs run before it is told.
-            with _mistakes_told(unless=HydraConfig.get().mode == RunMode.MULTIRUN):
+            with _mistakes_told(unless=HydraConfig.get().mode == RunMode.MULTIRUN or _tracebacks_wanted()):
                 rules.check(cfg)
                 return task(cfg)
 
@@ -73,12 +73,8 @@ def _mistakes_told(unless: bool) -> Iterator[None]:
         message = explain(error)
         if unless or message is None:
             raise
-        _exit(message)
-
-
-def _exit(message: str) -> NoReturn:
-    print(message, file=sys.stderr)
-    sys.exit(2)
+        print(message, file=sys.stderr)
+        sys.exit(2)
 
 
 def explain(error: BaseException) -> str | None:
