@@ -31,7 +31,7 @@ def main(cfg: DictConfig) -> None:
 
     from fashion_vgg.callbacks import History
 
-    quieten_lightning()
+    quieten_libraries()
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     history = History(cfg.output_dir)
     trainer = make_trainer(cfg, history)
@@ -52,10 +52,10 @@ def main(cfg: DictConfig) -> None:
         report(cfg, trainer, rows, test, wall_seconds)
 
 
-def quieten_lightning() -> None:
-    """Leave out what Lightning says of every run and what does not hold here; its warnings stay."""
+def quieten_libraries() -> None:
+    """Leave out what libraries say of every run, and the warnings that do not hold here; the others stay."""
     logging.getLogger("lightning").handlers.clear()  # they print a second time what the job's log prints
-    for package in ("lightning.pytorch", "lightning.fabric"):
+    for package in ("lightning.pytorch", "lightning.fabric", "matplotlib"):
         logging.getLogger(package).setLevel(logging.WARNING)
     for message in (
         "does not have many workers",  # batches are slices of memory: a loader keeps up without
