@@ -91,7 +91,7 @@ def make_trainer(cfg: DictConfig, history: "History") -> "L.Trainer":
         cfg.trainer,
         callbacks=[history, *callbacks],  # first, so that a checkpoint has the row of its own epoch
         logger=[instantiate(node) for node in (cfg.get("logger") or {}).values()],
-        enable_progress_bar=cfg.trainer.enable_progress_bar and sys.stderr.isatty(),
+        enable_progress_bar=cfg.trainer.enable_progress_bar and sys.stdout.isatty(),
     )
     return trainer
 
