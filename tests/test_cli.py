@@ -7,6 +7,7 @@ import pty
 import re
 import subprocess
 import sys
+import termios
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -298,6 +299,7 @@ def test_on_a_terminal_there_is_a_bar_and_without_one_a_line_an_epoch(
     run: Path, tiny: list[str], tmp_path: Path
 ) -> None:
     ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (40, 150))
     env = os.environ | {"FASHION_VGG_ROOT": str(tmp_path)}
     command = [sys.executable, "-m", "fashion_vgg", "train", *tiny]
     with subprocess.Popen(command, env=env, stdout=theirs) as process:
