@@ -37,9 +37,13 @@ make_environment() {
 
 ensure_environment() {
     local venv=$FASHION_VGG_ROOT/.venv lock=$FASHION_VGG_ROOT/requirements.lock
+    # Of two that start at once, the second waits for the first one's environment (where the system has flock).
+    exec 9<"$lock"
+    if command -v flock >/dev/null; then flock 9; fi
     if ! cmp -s "$lock" "$venv/made-from.lock"; then
         make_environment "$venv" "$lock" || { echo "The environment could not be made." >&2; return 1; }
     fi
+    exec 9<&-
     export PATH=$venv/bin:$PATH
 }
 

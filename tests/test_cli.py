@@ -334,6 +334,13 @@ def test_a_slow_training_is_announced_before_its_first_step(data_root: Path, tmp
     assert third == "For a result within minutes: fashion-vgg train experiment=speedrun\n"
 
 
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
+def test_every_precision_trains(fashion_vgg: Command, tiny: list[str], tmp_path: Path, precision: str) -> None:
+    few = ["trainer.max_epochs=1", "trainer.limit_train_batches=2", "trainer.limit_val_batches=1"]
+    done = fashion_vgg("train", *tiny, *few, f"trainer.precision={precision}", root=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
 def test_without_loggers_and_callbacks_it_trains_too(fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
     done = fashion_vgg("train", *tiny, "~logger", "~callbacks", root=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -1,6 +1,7 @@
 """The wheel, installed apart from the checkout, works from any folder."""
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -42,3 +43,16 @@ def test_the_command_runs_from_it(installed: Path, tmp_path: Path) -> None:
     assert done.stdout.strip() == str(installed / "fashion_vgg" / "conf")
     entry = next(installed.glob("*.dist-info/entry_points.txt")).read_text()
     assert "fashion-vgg = fashion_vgg.__main__:main" in entry
+
+
+def test_a_second_start_installs_nothing_and_works_from_any_folder(tmp_path: Path) -> None:
+    made_from = CHECKOUT / ".venv" / "made-from.lock"
+    if not made_from.exists():
+        pytest.skip("this is not the environment that the scripts make")
+    before = made_from.stat().st_mtime_ns
+    script = [shutil.which("bash") or "bash", str(CHECKOUT / "scripts" / "train.sh"), "--help"]
+    done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Train a VGG on Fashion-MNIST." in done.stdout
+    assert done.stderr == ""
+    assert made_from.stat().st_mtime_ns == before

@@ -54,7 +54,7 @@ class ImageClassifier(L.LightningModule):
         self.test_figures = figures.clone("test/")
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.net(images)
+        logits: Tensor = self.net(images.to(self.dtype))  # which a "true" precision of the Trainer changes
         return logits
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:

@@ -48,6 +48,7 @@ def estimated_seconds(trainer: L.Trainer, module: L.LightningModule) -> float:
         images, labels = (part[:PROBE_IMAGES] for part in next(iter(loader)))
         images, labels = trainer.datamodule.on_after_batch_transfer((images, labels), 0)  # type: ignore[attr-defined]
         net: Any = copy.deepcopy(module.net)
+        images = images.to(module.dtype)
         _step_seconds(net, images, labels)  # the first step allocates memory
         seconds_an_image = _step_seconds(net, images, labels) / len(labels)
     epochs = (trainer.max_epochs or 1) - trainer.current_epoch
