@@ -64,7 +64,7 @@ def test_every_value_that_a_user_may_set_has_a_rule(experiment: str) -> None:
 
 def unruled(cfg: DictConfig) -> set[str]:
     """Keys of plain values without a rule; what Hydra's `_target_` and interpolations say, and arrays, need none."""
-    free = {"model.conv_arch", "trainer.default_root_dir"}
+    free = {"trainer.default_root_dir"}
     ours = {"trainer.enable_model_summary", "trainer.num_sanity_val_steps", "trainer.log_every_n_steps"}
     ours |= {"trainer.use_distributed_sampler"}
     keys = set()

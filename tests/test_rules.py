@@ -15,6 +15,7 @@ FITTING = [
     ("optimizer.momentum", 0.9),
     ("model.dropout", 0),
     ("model.head", "light"),
+    ("model.conv_arch", [[1, 64], [2, 128]]),
     ("trainer.devices", "auto"),
     ("trainer.devices", [0, 1]),
     ("trainer.limit_train_batches", 20),
@@ -40,6 +41,10 @@ WRONG = [
     ("trainer.limit_train_batches", 1.5, "an integer of at least 0 or a number from 0 to 1"),
     ("trainer.deterministic", 1, "one of true, false or warn"),
     ("data.root", "", "a text"),
+    ("model.conv_arch", 3, "a list of pairs [convolutions, channels]"),
+    ("model.conv_arch", [], "a list of pairs"),
+    ("model.conv_arch", [[1, 64], [2]], "a list of pairs"),
+    ("model.conv_arch", [[0, 64]], "a list of pairs"),
 ]
 
 

@@ -88,7 +88,7 @@ class ImageClassifier(L.LightningModule):
         row["lr"] = self._lr
         self._log(row)
         # Lightning takes a figure of this name as the row's place on the loggers' axis.
-        self.log("step", float(self.current_epoch + 1))
+        self.log("step", float(self.current_epoch + 1), sync_dist=True)
 
     def on_test_epoch_end(self) -> None:
         self._log(self.figures_of("test").compute(), to_loggers=False)

@@ -100,8 +100,9 @@ def explain(error: BaseException) -> str | None:
             return f"{str(error).splitlines()[0]}: several values make a sweep with -m; a list is written key=[a,b]."
         case HydraException() | OmegaConfBaseException():
             return "\n".join(str(error).strip().splitlines()[:2])
-        case ValueError() if str(error).startswith("Config group override"):  # Hydra's, for model=null
-            return f"{error}: name one of the group's configs."
+        case ValueError() if str(error).startswith("Config group override"):  # Hydra's, which names no key
+            nulls = " ".join(word for word in sys.argv if word.endswith("=null"))
+            return f"{nulls}: a group takes the name of one of its configs; --help lists them."
     return None
 
 

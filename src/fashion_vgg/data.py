@@ -66,6 +66,19 @@ class FashionMNISTDataModule(L.LightningDataModule):
         """What is scored after every epoch."""
         return "val" if self.val_size else "test"
 
+    def share_of_batch(self, processes: int) -> int:
+        """Images a step of each of so many processes.
+
+        Raises:
+            UserError: they cannot share the batch equally.
+        """
+        if self.batch_size % processes:
+            raise UserError(
+                f"batch_size={self.batch_size} cannot be shared equally by {processes} processes: "
+                f"use a multiple of {processes}."
+            )
+        return self.batch_size // processes
+
     def prepare_data(self) -> None:
         fashion_mnist.fetch(self.root)
 
@@ -101,14 +114,9 @@ class FashionMNISTDataModule(L.LightningDataModule):
         return self._loader(dataset, range(self._rank, len(dataset), self._world_size))
 
     def _loader(self, dataset: ImageStore, sampler: Sampler[int] | range) -> DataLoader[Any]:
-        if self.batch_size % self._world_size:
-            raise UserError(
-                f"batch_size={self.batch_size} cannot be shared equally by {self._world_size} processes: "
-                f"use a multiple of {self._world_size}."
-            )
         return DataLoader(
             dataset,
-            batch_size=self.batch_size // self._world_size,
+            batch_size=self.share_of_batch(self._world_size),
             sampler=sampler,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,

@@ -52,6 +52,10 @@ def either(*rules: Rule) -> Rule:
 
 
 BOOLEAN = one_of(True, False)
+ARCHITECTURE = Rule(
+    lambda v: OmegaConf.is_list(v) and len(v) > 0 and all(map(_are_two_counts, v)),
+    "a list of pairs [convolutions, channels]",
+)
 SHARE_OR_COUNT = either(integer(0), number(0, 1))
 """Lightning's limits on batches: a count of them, or a share of all."""
 
@@ -67,6 +71,7 @@ RULES: dict[str, Rule] = {
     "data.val_size": integer(0, 59_999),
     "data.split_seed": integer(0),
     "data.num_workers": integer(0),
+    "model.conv_arch": ARCHITECTURE,
     "model.ratio": integer(1),
     "model.batch_norm": BOOLEAN,
     "model.head": one_of("dense", "light"),
@@ -96,6 +101,10 @@ RULES: dict[str, Rule] = {
     "trainer.deterministic": either(BOOLEAN, one_of("warn")),
     "trainer.enable_progress_bar": BOOLEAN,
 }
+
+
+def _are_two_counts(block: Any) -> bool:
+    return OmegaConf.is_list(block) and len(block) == 2 and all(type(count) is int and count > 0 for count in block)
 
 
 def check(cfg: DictConfig) -> None:

@@ -35,13 +35,14 @@ def main(cfg: DictConfig) -> None:
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     history = History(cfg.output_dir)
     trainer = make_trainer(cfg, history)
+    classifier, datamodule = make_classifier(cfg), instantiate(cfg.data)
+    datamodule.share_of_batch(trainer.world_size)  # told before the other processes are started
     if trainer.is_global_zero:
         OmegaConf.save(cfg, Path(cfg.output_dir, "config.yaml"), resolve=True)
         settings: Any = OmegaConf.to_container(cfg, resolve=True)
         for logger in trainer.loggers:
             logger.log_hyperparams(settings)
         log.info("Results go to %s", cfg.output_dir)
-    classifier, datamodule = make_classifier(cfg), instantiate(cfg.data)
 
     start = time.perf_counter()
     trainer.fit(classifier, datamodule)

@@ -25,5 +25,4 @@ class Throughput(L.Callback):
             self._epoch_seconds = time.perf_counter() - self._epoch_start
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # rank_zero_only: the processes' clocks differ, and the first one's is as good as their mean.
-        pl_module.log("images_per_sec", self._epoch_images / self._epoch_seconds, rank_zero_only=True)
+        pl_module.log("images_per_sec", self._epoch_images / self._epoch_seconds, sync_dist=True)
