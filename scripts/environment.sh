@@ -1,7 +1,7 @@
 # Sourced by the other scripts: makes .venv from requirements.lock, or remakes it when the lock changed.
 # Afterwards .venv/bin is first on PATH and FASHION_VGG_ROOT names the checkout.
 
-FASHION_VGG_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+FASHION_VGG_ROOT=$(CDPATH='' cd -- "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export FASHION_VGG_ROOT
 
 supported_python() {
@@ -29,18 +29,27 @@ make_environment() {
         uv=$venv/bin/uv
     fi
     # --require-hashes: a wheel that differs from the lock is refused.
-    "$uv" pip install --quiet --python "$venv/bin/python" --require-hashes --compile-bytecode -r "$lock" || return
+    "$uv" pip install --quiet --python "$venv/bin/python" --require-hashes --compile-bytecode -r "$lock" 9<&- || return
     "$uv" pip install --quiet --python "$venv/bin/python" --no-deps --no-build-isolation -e "$FASHION_VGG_ROOT" || return
     # Last, so that an install that was cut off is not taken for a whole one.
-    cp "$lock" "$venv/made-from.lock"
+    origin "$lock" >"$venv/made-from"
+}
+
+# What an environment was made from: it holds absolute paths, so a copied or moved checkout needs one of its own.
+origin() {
+    echo "$FASHION_VGG_ROOT"
+    cat "$1"
 }
 
 ensure_environment() {
     local venv=$FASHION_VGG_ROOT/.venv lock=$FASHION_VGG_ROOT/requirements.lock
     # Of two that start at once, the second waits for the first one's environment (where the system has flock).
     exec 9<"$lock"
-    if command -v flock >/dev/null; then flock 9; fi
-    if ! cmp -s "$lock" "$venv/made-from.lock"; then
+    if command -v flock >/dev/null && ! flock -n 9; then
+        echo "Waiting for another start to make the environment ..." >&2
+        flock 9
+    fi
+    if [ "$(origin "$lock")" != "$(cat "$venv/made-from" 2>/dev/null)" ] || ! "$venv/bin/python" -c '' 2>/dev/null; then
         make_environment "$venv" "$lock" || { echo "The environment could not be made." >&2; return 1; }
     fi
     exec 9<&-

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import termios
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 
 from fashion_vgg.data import FashionMNISTDataModule
+from tests import seed
 from tests.conftest import Command
 
 FIGURES = {"train/loss", "train/acc", "test/loss", "test/acc", "lr", "images_per_sec"}
@@ -137,7 +139,9 @@ class TestRun:
 
     def test_its_own_config_repeats_it_to_the_last_bit(self, run: Path, fashion_vgg: Command, tmp_path: Path) -> None:
         again = tmp_path / "again"
-        done = fashion_vgg("train", "-cp", str(run / ".hydra"), "-cn", "config", f"hydra.run.dir={again}")
+        done = fashion_vgg(
+            "train", "-cp", str(run / ".hydra"), "-cn", "config", f"hydra.run.dir={again}", root=tmp_path
+        )
         assert done.returncode == 0, done.stderr
         for (name, value), other in zip(weights(run).items(), weights(again).values(), strict=True):
             assert torch.equal(value, other), name
@@ -155,9 +159,13 @@ def test_a_validation_split_keeps_the_best_and_leaves_the_test_set_for_the_end(
     best = torch.load(run / "best.ckpt", weights_only=True)
     assert best["epoch"] == scores.index(max(scores))
     summary = read_summary(run)
+    assert summary["final"]["epoch"] == 3
+    assert "test/acc" not in summary["final"]
+    assert summary["best"]["epoch"] == best["epoch"] + 1
     assert summary["best"]["val/acc"] == max(scores)
-    assert summary["final"]["test/acc"] == pytest.approx(accuracy_by_hand(run, "best.ckpt"), abs=1e-7)
-    assert re.search(r"loss .*, train acc .*, val acc .*, test acc ", done.stdout)
+    assert summary["best"]["test/acc"] == pytest.approx(accuracy_by_hand(run, "best.ckpt"), abs=1e-7)
+    shown = [f"{summary['best'][name]:.3f}" for name in ("train/loss", "train/acc", "val/acc", "test/acc")]
+    assert re.findall(r"loss (.*), train acc (.*), val acc (.*), test acc (.*)", done.stdout) == [tuple(shown)]
 
 
 def test_two_processes_train_in_one_folder_with_exact_test_figures(
@@ -217,8 +225,13 @@ MISTAKES = [
     ("+model.foo=1", "unexpected keyword argument 'foo'"),
     ("+data.foo=1", "unexpected keyword argument 'foo'"),
     ("model.ratio=1000", "ratio=1000 leaves a block no channel: use 1 to 64"),
-    ("trainer=gpu", "No supported gpu backend found"),
-    ("data.val_size=60000", "data.val_size=60000 does not fit: use an integer from 0 to 59999"),
+    ("trainer=gpu", "trainer.accelerator=gpu does not fit: there is no GPU; use cpu or auto"),
+    ("scheduler.pct_start=0.2", "no scheduler is chosen; add scheduler=triangular"),
+    ("num_classes=5", "num_classes: there is no such key. --cfg"),
+    ("model.conv_arh=1", "Did you mean model.conv_arch?"),
+    ("callbacks.last.filenme=a", "Did you mean callbacks.last.filename?"),
+    ("trainer.limit_train_batches=0", "trainer.limit_train_batches=0 does not fit: use an integer of at least 1"),
+    ("data.val_size=60000", "data.val_size=60000 does not fit: use 0 or an integer from 10 to 59990"),
     ("optimizer.lr=1,2", "optimizer.lr=1,2.*sweep with -m"),
     ("optimizer.lr=[1", r"optimizer.lr=\[1: .*Write key=value"),
     ("model=null", "model=null: a group takes the name of one of its configs"),
@@ -332,6 +345,57 @@ def test_a_slow_training_is_announced_before_its_first_step(data_root: Path, tmp
         r"No GPU is in use: this training will take about (\d+\.\d hours|\d+ minutes) on the CPU\.\n", second
     )
     assert third == "For a result within minutes: fashion-vgg train experiment=speedrun\n"
+
+
+def test_a_training_that_stops_within_an_epoch_leaves_a_whole_folder(
+    fashion_vgg: Command, tiny: list[str], tmp_path: Path
+) -> None:
+    done = fashion_vgg("train", *tiny, "+trainer.max_steps=11", root=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = only(tmp_path, "outputs/train/*/*")
+    assert torch.load(run / "last.ckpt", weights_only=True)["global_step"] == 11
+    assert read_summary(run)["epochs"] == 2
+
+
+def test_a_diverged_training_leaves_a_summary_that_is_json(
+    fashion_vgg: Command, tiny: list[str], tmp_path: Path
+) -> None:
+    done = fashion_vgg("train", *tiny, "optimizer.lr=1e30", root=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "NaN" not in (only(tmp_path, "outputs/train/*/*") / "summary.json").read_text()
+    assert "loss nan" in done.stdout
+
+
+def test_a_sweep_of_several_processes_is_refused(fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
+    done = fashion_vgg("train", "-m", *tiny, "trainer=ddp", "trainer.accelerator=cpu", "seed=0,1", root=tmp_path)
+    assert done.returncode == 2
+    assert "A sweep runs each training in one process" in done.stderr
+    assert len(list(tmp_path.glob("outputs/sweeps/*/*"))) == 1
+
+
+def test_runs_of_a_sweep_differ_by_folder_whatever_is_swept(fashion_vgg: Command, tmp_path: Path) -> None:
+    long = "callbacks.slow_run_notice.quick_command=" + "x" * 250
+    done = fashion_vgg("train", "-m", "data.root=/a,/b", "batch_size=0", long, root=tmp_path)
+    assert done.returncode == 2
+    assert "batch_size=0 does not fit" in done.stderr
+    [sweep] = tmp_path.glob("outputs/sweeps/*/*")
+    assert len([path for path in sweep.iterdir() if path.is_dir()]) == 2
+
+
+def test_the_seeds_recipe_through_the_command_line_has_the_seeds_first_losses(
+    fashion_vgg: Command, data_root: Path, tmp_path: Path
+) -> None:
+    few = ["trainer.max_epochs=1", "trainer.limit_train_batches=2", "trainer.limit_val_batches=1", "trainer=cpu"]
+    done = fashion_vgg("train", "experiment=d2l", f"data.root={data_root}", *few, root=tmp_path)
+    assert done.returncode == 0, done.stderr
+    final = read_summary(only(tmp_path, "outputs/train/*/*"))["final"]
+    datamodule = FashionMNISTDataModule(str(data_root), image_size=224, batch_size=128)
+    datamodule.setup("fit")
+    batches = [datamodule.on_after_batch_transfer(batch, 0) for batch in islice(datamodule.train_dataloader(), 2)]
+    torch.manual_seed(0)
+    losses, accuracy = seed.train(seed.vgg(seed.NARROW), batches, lr=0.05)
+    assert final["train/loss"] == pytest.approx(sum(losses) / 2, rel=1e-6)
+    assert final["train/acc"] == pytest.approx(accuracy)
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])

@@ -46,7 +46,7 @@ def test_the_command_runs_from_it(installed: Path, tmp_path: Path) -> None:
 
 
 def test_a_second_start_installs_nothing_and_works_from_any_folder(tmp_path: Path) -> None:
-    made_from = CHECKOUT / ".venv" / "made-from.lock"
+    made_from = CHECKOUT / ".venv" / "made-from"
     if not made_from.exists():
         pytest.skip("this is not the environment that the scripts make")
     before = made_from.stat().st_mtime_ns

@@ -26,7 +26,7 @@ def test_there_are_commands_to_check() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_composes(fashion_vgg: Command, command: str) -> None:
-    arguments = [word for word in shlex.split(command) if word != "-m" and not re.search(r"=.*,", word)]
+    arguments = [re.sub(r",.*", "", word) for word in shlex.split(command) if word != "-m"]  # a sweep's first job
     done = fashion_vgg(*arguments, *(() if {"--help", "--cfg"} & set(arguments) else ("--cfg", "job")))
     assert done.returncode == (2 if "lr=0.1" in arguments else 0), done.stderr
 

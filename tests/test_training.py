@@ -141,8 +141,9 @@ class TestSeed:
         second.fit(small_classifier(), small_datamodule(data_root), ckpt_path=tmp_path / "two.ckpt")
         assert [row["epoch"] for row in history.rows] == [1, 2, 3]
 
+    @pytest.mark.parametrize("workers", [0, 1])
     def test_the_slow_run_notice_is_told_and_changes_nothing(
-        self, data_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+        self, data_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, workers: int
     ) -> None:
         weights = []
         for minutes in (1e9, 0.0):
@@ -151,7 +152,7 @@ class TestSeed:
             classifier = small_classifier()
             notice = SlowRunNotice(longer_than_minutes=minutes, quick_command="the quick way")
             trainer, _ = trainer_for(tmp_path, notice, limit_train_batches=3, limit_val_batches=0)
-            trainer.fit(classifier, small_datamodule(data_root))
+            trainer.fit(classifier, small_datamodule(data_root, num_workers=workers))
             weights.append(torch.cat([parameter.flatten() for parameter in classifier.parameters()]))
         assert torch.equal(*weights)
         assert "will take about 0 minutes on the CPU.\nFor a result within minutes: the quick way" in caplog.text

@@ -1,6 +1,7 @@
 """From the command line to a checked configuration: what the commands share."""
 
 import functools
+import hashlib
 import os
 import secrets
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import (
     ConfigCompositionException,
@@ -33,6 +35,15 @@ CONF = next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parents[1] / "conf
 OmegaConf.register_new_resolver("token", lambda: secrets.token_hex(4), use_cache=True, replace=True)
 
 
+def _folder_name(overrides: str) -> str:
+    """A job's overrides as the name of one folder: without a slash, and within the 255 bytes that systems allow."""
+    name = overrides.replace("/", "_")
+    return name if len(name.encode()) <= 200 else f"{name[:150]}...{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+OmegaConf.register_new_resolver("folder_name", _folder_name, replace=True)
+
+
 def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Make ``task(cfg)`` a command: compose ``conf/<config_name>.yaml`` with the command line, check it, run the task.
 
@@ -43,18 +54,23 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
         @hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
         def job(cfg: DictConfig) -> Any:
             # In a sweep the error goes to Hydra, so that the other jobs run before it is told.
-            with _mistakes_told(unless=HydraConfig.get().mode == RunMode.MULTIRUN or _tracebacks_wanted()):
+            with _mistakes_told(config_name, unless=in_sweep() or _tracebacks_wanted()):
                 rules.check(cfg)
                 return task(cfg)
 
         @functools.wraps(task)
         def main() -> None:
-            with _mistakes_told(unless=_tracebacks_wanted()):
+            with _mistakes_told(config_name, unless=_tracebacks_wanted()):
                 job()
 
         return main
 
     return decorate
+
+
+def in_sweep() -> bool:
+    """Whether this job is one of several."""
+    return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
 
 
 def _tracebacks_wanted() -> bool:
@@ -66,19 +82,21 @@ def _tracebacks_wanted() -> bool:
 
 
 @contextmanager
-def _mistakes_told(unless: bool) -> Iterator[None]:
+def _mistakes_told(config_name: str, unless: bool) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        message = explain(error)
+        message = explain(error, config_name)
         if unless or message is None:
             raise
         print(message, file=sys.stderr)
         sys.exit(2)
 
 
-def explain(error: BaseException) -> str | None:
+def explain(error: BaseException, config_name: str) -> str | None:
     """One or two lines for an error that the user can mend, None for any other."""
+    if type(error).__name__ == "MisconfigurationException":  # Lightning's, which may not have been imported
+        return f"trainer: {error}"
     match error:
         case UserError():
             return str(error)
@@ -89,13 +107,11 @@ def explain(error: BaseException) -> str | None:
         case OverrideParseException():
             return f"{error.override}: {error.message.splitlines()[0]}. Write key=value, and quote special characters."
         case HydraException(__cause__=ConfigKeyError() | ConfigAttributeError() as cause):
-            key = str(cause.full_key)
-            hint = rules.suggestion(key, [*rules.RULES, *groups()])
-            return f"{key}: there is no such key.{hint} --cfg job prints them all; +{key}=... adds one."
+            return _unknown_key(str(cause.full_key), config_name)
         case InstantiationException(__cause__=UserError() | ValueError() | TypeError() as cause):
             return str(cause)
-        case InstantiationException(__cause__=cause):
-            return f"trainer: {cause}" if type(cause).__name__ == "MisconfigurationException" else None
+        case InstantiationException(__cause__=BaseException() as cause):
+            return explain(cause, config_name)
         case ConfigCompositionException() if str(error).startswith("Ambiguous value"):
             return f"{str(error).splitlines()[0]}: several values make a sweep with -m; a list is written key=[a,b]."
         case HydraException() | OmegaConfBaseException():
@@ -104,6 +120,27 @@ def explain(error: BaseException) -> str | None:
             nulls = " ".join(word for word in sys.argv if word.endswith("=null"))
             return f"{nulls}: a group takes the name of one of its configs; --help lists them."
     return None
+
+
+def _unknown_key(key: str, config_name: str) -> str:
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        chosen = [word for word in sys.argv[1:] if word.partition("=")[0] in groups() and "," not in word]
+        cfg = hydra.compose(config_name, chosen)
+    group = key.partition(".")[0]
+    if group in groups() and not cfg.get(group):
+        options = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+        return f"{key}: no {group} is chosen; add {group}={' or '.join(options)}."
+    hint = rules.suggestion(key, [*_keys(cfg), *(groups() if "." not in key else ())])
+    return f"{key}: there is no such key.{hint} --cfg job prints them all; +{key}=... adds one."
+
+
+def _keys(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
+    for name, value in cfg.items_ex(resolve=False):
+        if isinstance(value, DictConfig):
+            yield from _keys(value, f"{prefix}{name!s}.")
+        else:
+            yield f"{prefix}{name!s}"
 
 
 def groups() -> list[str]:

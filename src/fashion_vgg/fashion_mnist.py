@@ -32,7 +32,6 @@ log = logging.getLogger(__name__)
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
 FOLDER_IN_PACKAGE = "usr/share/datasets/fashion-mnist"
 SYSTEM_FOLDER = Path("/", FOLDER_IN_PACKAGE)
-CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
 # Of the uncompressed files: publishers compress them differently.
 SHA256 = {
@@ -76,9 +75,9 @@ def fetch(root: Path) -> None:
     Raises:
         UserError: no source could be reached, or ``root`` cannot be written.
     """
-    if find(root):
-        return
     try:
+        if find(root):
+            return
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / ".fetch.lock"):
             if not find(root):
@@ -94,22 +93,22 @@ def _fetch_locked(root: Path) -> None:
     for leftover in root.glob(".fetch-*/"):  # of a process that was killed
         shutil.rmtree(leftover)
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=root) as staging:
-        fetched = _download(Path(staging))
         whole = Path(staging, "whole")
         whole.mkdir()
-        for name in SHA256:
-            atomic.write(whole / name, _read_verified(fetched, name))
+        for name, content in _download(Path(staging)).items():
+            atomic.write(whole / name, content)
         _raw_folder(root).parent.mkdir(exist_ok=True)
         whole.replace(_raw_folder(root))
 
 
-def _download(staging: Path) -> Path:
-    """The folder under ``staging`` with the files from the first source that answers."""
+def _download(staging: Path) -> dict[str, bytearray]:
+    """The content of the four files from the first source that gives them whole."""
     log.info("Fetching Fashion-MNIST (once) ...")
     for source in (_from_torchvision, _from_debian):
         try:
-            return source(staging)
-        except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+            folder = source(staging)
+            return {name: _read_verified(folder, name) for name in SHA256}
+        except (RuntimeError, OSError, subprocess.SubprocessError, UserError) as error:
             log.info("... %s", " ".join(str(error).split()))
     raise UserError(
         "Fashion-MNIST could not be fetched: check the network, "

@@ -58,6 +58,7 @@ ARCHITECTURE = Rule(
 )
 SHARE_OR_COUNT = either(integer(0), number(0, 1))
 """Lightning's limits on batches: a count of them, or a share of all."""
+SOME = either(integer(1), Rule(lambda v: type(v) is float and 0 < v <= 1, "a number above 0, to 1"))
 
 RULES: dict[str, Rule] = {
     "seed": integer(0, 2**32 - 1),
@@ -68,7 +69,7 @@ RULES: dict[str, Rule] = {
     "layers": BOOLEAN,
     "output_dir": text(),
     "data.root": text(),
-    "data.val_size": integer(0, 59_999),
+    "data.val_size": either(one_of(0), integer(10, 59_990)),
     "data.split_seed": integer(0),
     "data.num_workers": integer(0),
     "model.conv_arch": ARCHITECTURE,
@@ -77,12 +78,12 @@ RULES: dict[str, Rule] = {
     "model.head": one_of("dense", "light"),
     "model.hidden": integer(1),
     "model.dropout": number(0, 1),
-    "classifier.num_classes": integer(2),
     "classifier.label_smoothing": number(0, 1),
     "optimizer.lr": positive(),
     "optimizer.momentum": number(0),
     "optimizer.weight_decay": number(0),
     "optimizer.nesterov": BOOLEAN,
+    "scheduler.max_lr": positive(),
     "scheduler.pct_start": number(0, 1),
     "scheduler.anneal_strategy": one_of("cos", "linear"),
     "scheduler.cycle_momentum": BOOLEAN,
@@ -94,12 +95,14 @@ RULES: dict[str, Rule] = {
     "trainer.strategy": text(),
     "trainer.precision": one_of("32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true"),
     "trainer.max_epochs": integer(1),
-    "trainer.limit_train_batches": SHARE_OR_COUNT,
+    "trainer.limit_train_batches": SOME,
     "trainer.limit_val_batches": SHARE_OR_COUNT,
     "trainer.limit_test_batches": SHARE_OR_COUNT,
     "trainer.check_val_every_n_epoch": integer(1),
     "trainer.deterministic": either(BOOLEAN, one_of("warn")),
     "trainer.enable_progress_bar": BOOLEAN,
+    "callbacks.slow_run_notice.longer_than_minutes": number(0),
+    "callbacks.slow_run_notice.quick_command": text(),
 }
 
 

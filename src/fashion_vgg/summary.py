@@ -1,10 +1,11 @@
 """What a finished run says of itself: the seed's two lines, and ``summary.json``."""
 
 import json
+import math
 import platform
 import subprocess
 from collections.abc import Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import harmonic_mean
 from typing import Any
@@ -40,9 +41,9 @@ def summarize(
     scored = "val/acc" if test else "test/acc"
     speeds = [row["images_per_sec"] for row in rows if "images_per_sec" in row]
     return {
-        "final": {**rows[-1], **test},
+        "final": rows[-1],
         # Under the seed's protocol this records the top of the curve and selects nothing: the last step is kept.
-        "best": max((row for row in rows if scored in row), key=lambda row: row[scored], default={}),
+        "best": {**max((row for row in rows if scored in row), key=lambda row: row[scored], default=rows[-1]), **test},
         "epochs": len(rows),
         "wall_seconds": round(wall_seconds, 3),
         "images_per_sec": round(harmonic_mean(speeds), 1) if speeds else None,
@@ -50,7 +51,7 @@ def summarize(
         "device_name": device_name(device),
         "devices": devices,
         "threads": torch.get_num_threads(),
-        "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
+        "versions": {"python": platform.python_version(), **{package: _version(package) for package in PACKAGES}},
         "git_commit": git_commit(),
         "overrides": list(overrides),
     }
@@ -58,15 +59,29 @@ def summarize(
 
 def write(path: Path, summary: dict[str, Any]) -> None:
     """Write it whole or not at all: where the file is, the run has finished."""
-    atomic.write(path, json.dumps(summary, indent=2) + "\n")
+    atomic.write(path, json.dumps(_finite(summary), indent=2, allow_nan=False) + "\n")
 
 
 def result_lines(summary: dict[str, Any]) -> str:
-    """The two lines that the seed's trainer prints at its end."""
+    """The two lines that the seed's trainer prints at its end: of the last step, or with a split of the best epoch."""
     names = {"loss": "train/loss", "train acc": "train/acc", "val acc": "val/acc", "test acc": "test/acc"}
-    final = summary["final"]
-    figures = ", ".join(f"{label} {final[name]:.3f}" for label, name in names.items() if name in final)
+    kept = summary["best" if "val/acc" in summary["best"] else "final"]
+    figures = ", ".join(f"{label} {kept[name]:.3f}" for label, name in names.items() if name in kept)
     return f"{figures}\n{summary['images_per_sec']} examples/sec on {summary['device']}"
+
+
+def _finite(value: Any) -> Any:
+    """NaN and infinities, which JSON does not have, as None."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # a copy on PYTHONPATH
+        return None
 
 
 def device_name(device: torch.device) -> str:

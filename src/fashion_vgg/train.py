@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from fashion_vgg.compose import command
+from fashion_vgg.compose import command, in_sweep
 from fashion_vgg.errors import UserError
 
 # torch and Lightning are imported late, where they are needed, for two reasons: help and mistakes come without the
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import lightning as L
 
     from fashion_vgg.callbacks import History
+    from fashion_vgg.data import FashionMNISTDataModule
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ def main(cfg: DictConfig) -> None:
     history = History(cfg.output_dir)
     trainer = make_trainer(cfg, history)
     classifier, datamodule = make_classifier(cfg), instantiate(cfg.data)
-    datamodule.share_of_batch(trainer.world_size)  # told before the other processes are started
+    check_processes(trainer, datamodule)
     if trainer.is_global_zero:
         OmegaConf.save(cfg, Path(cfg.output_dir, "config.yaml"), resolve=True)
         settings: Any = OmegaConf.to_container(cfg, resolve=True)
@@ -67,13 +68,17 @@ def quieten_libraries() -> None:
 
 
 def check_parts(cfg: DictConfig) -> None:
-    """Build the network without memory for its weights, and what the optimizer's settings make of one parameter.
+    """Look for the GPU, and build the network without memory for its weights and the optimizer for one parameter.
 
     Raises:
         UserError: a setting does not fit; told now, not when the training begins.
     """
     import torch
 
+    if cfg.trainer.accelerator in ("gpu", "cuda", "mps") and not torch.accelerator.is_available():
+        raise UserError(
+            f"trainer.accelerator={cfg.trainer.accelerator} does not fit: there is no GPU; use cpu or auto."
+        )
     with torch.device("meta"):
         instantiate(cfg.model)
     try:
@@ -82,6 +87,17 @@ def check_parts(cfg: DictConfig) -> None:
             instantiate(cfg.scheduler)(optimizer, total_steps=10)
     except (TypeError, ValueError) as error:
         raise UserError(f"optimizer or scheduler: {error}") from error
+
+
+def check_processes(trainer: "L.Trainer", datamodule: "FashionMNISTDataModule") -> None:
+    """Tell what the processes cannot do before the further ones are started.
+
+    Raises:
+        UserError: they cannot share the batch, or this is a sweep: Lightning would start the whole of it in each.
+    """
+    datamodule.share_of_batch(trainer.world_size)
+    if in_sweep() and trainer.world_size > 1:
+        raise UserError("A sweep runs each training in one process: start trainings of several one by one, without -m.")
 
 
 def make_trainer(cfg: DictConfig, history: "History") -> "L.Trainer":
@@ -118,7 +134,7 @@ def test_best(trainer: "L.Trainer", datamodule: "L.LightningDataModule") -> dict
     from lightning.pytorch.callbacks import ModelCheckpoint
 
     callbacks = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
-    best = [callback.best_model_path for callback in callbacks if callback.monitor]
+    best = [callback.best_model_path for callback in callbacks if callback.monitor and callback.best_model_path]
     trainer.test(datamodule=datamodule, ckpt_path=best[0] if best else None, verbose=False)
     return {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
 
@@ -133,6 +149,8 @@ def report(
     """Print the seed's lines and write ``summary.json``, the last thing a run does."""
     from fashion_vgg import summary
 
+    if not rows:
+        raise UserError("The training ended before its first epoch did: allow it more time or steps.")
     content: dict[str, Any] = summary.summarize(
         rows,
         test,

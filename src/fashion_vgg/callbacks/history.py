@@ -18,8 +18,8 @@ class History(Checkpoint):
     """Writes one row an epoch to ``metrics.csv`` and, where there is no progress bar, to the log.
 
     Lightning's own CSV logger deletes the table of a run that is resumed, and sorts the epoch in among the figures.
-    It is a `Checkpoint` because Lightning calls those last, when the epoch's figures are all there; and as one it keeps
-    the rows in the checkpoint, so that a resumed run's table, picture and summary are whole.
+    It is a `Checkpoint`, though it saves none, because Lightning calls those last, when the epoch's figures are all
+    there. Its rows are part of every checkpoint, so that a resumed run's table, picture and summary are whole.
 
     ``rows`` holds a dictionary an epoch: ``epoch`` from 1, then the logged figures by name.
     """

@@ -45,7 +45,8 @@ def estimated_seconds(trainer: L.Trainer, module: L.LightningModule) -> float:
     """Seconds that the epochs left will take, evaluation included, from one timed step of a few images."""
     loader: Any = trainer.train_dataloader
     with torch.random.fork_rng(devices=[]):
-        images, labels = (part[:PROBE_IMAGES] for part in next(iter(loader)))
+        # From the data set: an iterator of its own would take a batch from a loader with lasting workers.
+        images, labels = loader.dataset[:PROBE_IMAGES]
         images, labels = trainer.datamodule.on_after_batch_transfer((images, labels), 0)  # type: ignore[attr-defined]
         net: Any = copy.deepcopy(module.net)
         images = images.to(module.dtype)

@@ -18,11 +18,10 @@ class Throughput(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._epoch_images += len(batch[1]) * trainer.world_size
-        if trainer.is_last_batch:
-            # Steps are queued on a GPU: the epoch is over when the device says so.
-            if pl_module.device.type == "cuda":
-                torch.cuda.synchronize(pl_module.device)
-            self._epoch_seconds = time.perf_counter() - self._epoch_start
+        # Steps are queued on a GPU: the epoch is over when the device says so.
+        if pl_module.device.type == "cuda" and (trainer.is_last_batch or trainer.should_stop):
+            torch.cuda.synchronize(pl_module.device)
+        self._epoch_seconds = time.perf_counter() - self._epoch_start  # of the last batch, wherever the epoch stops
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         pl_module.log("images_per_sec", self._epoch_images / self._epoch_seconds, sync_dist=True)
