@@ -58,7 +58,7 @@ ARCHITECTURE = Rule(
 )
 SHARE_OR_COUNT = either(integer(0), number(0, 1))
 """Lightning's limits on batches: a count of them, or a share of all."""
-SOME = either(integer(1), Rule(lambda v: type(v) is float and 0 < v <= 1, "a number above 0, to 1"))
+SHARE_OR_COUNT_ABOVE_0 = either(integer(1), Rule(lambda v: type(v) is float and 0 < v <= 1, "a number above 0, to 1"))
 
 RULES: dict[str, Rule] = {
     "seed": integer(0, 2**32 - 1),
@@ -95,7 +95,7 @@ RULES: dict[str, Rule] = {
     "trainer.strategy": text(),
     "trainer.precision": one_of("32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true"),
     "trainer.max_epochs": integer(1),
-    "trainer.limit_train_batches": SOME,
+    "trainer.limit_train_batches": SHARE_OR_COUNT_ABOVE_0,
     "trainer.limit_val_batches": SHARE_OR_COUNT,
     "trainer.limit_test_batches": SHARE_OR_COUNT,
     "trainer.check_val_every_n_epoch": integer(1),

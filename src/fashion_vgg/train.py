@@ -30,9 +30,9 @@ def main(cfg: DictConfig) -> None:
     check_parts(cfg)
     import lightning as L
 
+    quieten_libraries()  # before the callbacks are imported, since matplotlib speaks of its fonts when it first is
     from fashion_vgg.callbacks import History
 
-    quieten_libraries()
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     history = History(cfg.output_dir)
     trainer = make_trainer(cfg, history)
