@@ -56,7 +56,7 @@ def small_classifier(dropout: float = 0.5, **settings: Any) -> ImageClassifier:
 @pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec:FutureWarning")
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
 class TestSeed:
-    """The two warnings are explained in `train.quieten_libraries`."""
+    """The two warnings are explained in `train.quieten_lightning`."""
 
     def test_first_losses_at_224_px_equal_the_seeds(self, data_root: Path, tmp_path: Path) -> None:
         datamodule = FashionMNISTDataModule(str(data_root), image_size=224, batch_size=16)

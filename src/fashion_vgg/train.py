@@ -30,9 +30,9 @@ def main(cfg: DictConfig) -> None:
     check_parts(cfg)
     import lightning as L
 
-    quieten_libraries()  # before the callbacks are imported, since matplotlib speaks of its fonts when it first is
     from fashion_vgg.callbacks import History
 
+    quieten_lightning()
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     history = History(cfg.output_dir)
     trainer = make_trainer(cfg, history)
@@ -54,10 +54,10 @@ def main(cfg: DictConfig) -> None:
         report(cfg, trainer, rows, test, wall_seconds)
 
 
-def quieten_libraries() -> None:
-    """Leave out what libraries say of every run, and the warnings that do not hold here; the others stay."""
+def quieten_lightning() -> None:
+    """Leave out what Lightning says of every run, and the warnings that do not hold here; the others stay."""
     logging.getLogger("lightning").handlers.clear()  # they print a second time what the job's log prints
-    for package in ("lightning.pytorch", "lightning.fabric", "matplotlib"):
+    for package in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(package).setLevel(logging.WARNING)
     for message in (
         "does not have many workers",  # batches are slices of memory: a loader keeps up without
