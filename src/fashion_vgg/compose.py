@@ -126,7 +126,10 @@ def _unknown_key(key: str, config_name: str) -> str:
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         chosen = [word for word in sys.argv[1:] if word.partition("=")[0] in groups() and "," not in word]
-        cfg = hydra.compose(config_name, chosen)
+        try:
+            cfg = hydra.compose(config_name, chosen)
+        except HydraException:  # a choice from the user's own folder of configs
+            cfg = hydra.compose(config_name)
     group = key.partition(".")[0]
     if group in groups() and not cfg.get(group):
         options = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
