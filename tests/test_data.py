@@ -20,7 +20,7 @@ def make(data_root: Path, **settings: Any) -> FashionMNISTDataModule:
 def order(datamodule: FashionMNISTDataModule, epoch: int) -> list[int]:
     sampler: Any = datamodule.train_dataloader().sampler
     sampler.set_epoch(epoch)
-    return list(sampler)
+    return torch.cat(list(sampler)).tolist()
 
 
 @pytest.mark.parametrize("size", [28, 32, 96, 224])
@@ -61,6 +61,11 @@ def test_the_order_is_a_function_of_seed_and_epoch_alone(data_root: Path) -> Non
     assert order(other, 0) != first
 
 
+def test_no_epoch_of_one_seed_has_the_order_of_another_seeds(data_root: Path) -> None:
+    orders = [tuple(order(make(data_root, seed=seed), epoch)) for seed in range(3) for epoch in range(3)]
+    assert len(set(orders)) == 9
+
+
 def test_making_and_reading_a_loader_leaves_the_random_state_alone(data_root: Path) -> None:
     datamodule = make(data_root)
     before = torch.get_rng_state()
@@ -83,6 +88,12 @@ def test_the_validation_split_is_stratified_fixed_and_disjoint(data_root: Path, 
     assert torch.equal(hashes(together).sort().values, hashes(everything).sort().values)
 
 
+def process(rank: int, processes: int) -> Any:
+    """As much of a Trainer as a data module asks of one of several processes."""
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    return SimpleNamespace(world_size=processes, global_rank=rank, strategy=strategy)
+
+
 def hashes(images: torch.Tensor) -> torch.Tensor:
     weights = torch.randint(2**40, (images.shape[1],), generator=torch.Generator().manual_seed(0))
     return images.long() @ weights
@@ -97,13 +108,27 @@ def test_without_a_split_everything_trains_and_the_test_set_is_scored(data_root:
     assert make(data_root, val_size=100).eval_stage == "val"
 
 
+@pytest.mark.parametrize("processes", [2, 7])
+def test_processes_train_on_as_many_images_each_and_on_none_twice(data_root: Path, processes: int) -> None:
+    shares = []
+    for rank in range(processes):
+        datamodule = make(data_root, batch_size=21 * processes)
+        datamodule.trainer = process(rank, processes)
+        loader = datamodule.train_dataloader()
+        batches: Any = list(loader.sampler)
+        assert len(loader) == len(batches)
+        shares.append(torch.cat(batches))
+    assert {len(share) for share in shares} == {60_000 // processes}
+    assert len(torch.cat(shares).unique()) == 60_000 // processes * processes
+
+
 @pytest.mark.parametrize("world_size", [2, 3, 7])
 def test_processes_score_every_test_image_once(data_root: Path, world_size: int) -> None:
     seen = []
     for rank in range(world_size):
         datamodule = make(data_root, batch_size=21 * world_size)
-        datamodule.trainer = SimpleNamespace(world_size=world_size, global_rank=rank)  # type: ignore[assignment]
-        seen += list(datamodule.test_dataloader().sampler)
+        datamodule.trainer = process(rank, world_size)
+        seen += torch.cat(list(datamodule.test_dataloader().sampler)).tolist()
     assert sorted(seen) == list(range(10_000))
 
 
@@ -112,7 +137,7 @@ def test_processes_share_the_batch_of_one(data_root: Path) -> None:
     shares = []
     for rank in range(2):
         datamodule = make(data_root)
-        datamodule.trainer = SimpleNamespace(world_size=2, global_rank=rank)  # type: ignore[assignment]
+        datamodule.trainer = process(rank, 2)
         shares.append(next(iter(datamodule.train_dataloader()))[1])
     assert [len(share) for share in shares] == [64, 64]
     assert torch.equal(torch.stack(shares, dim=1).flatten(), whole[1])
@@ -120,7 +145,7 @@ def test_processes_share_the_batch_of_one(data_root: Path) -> None:
 
 def test_a_batch_that_cannot_be_shared_is_refused(data_root: Path) -> None:
     datamodule = make(data_root, batch_size=128)
-    datamodule.trainer = SimpleNamespace(world_size=3, global_rank=0)  # type: ignore[assignment]
+    datamodule.trainer = process(0, 3)
     with pytest.raises(UserError, match="batch_size=128 cannot be shared equally by 3 processes: use a multiple of 3"):
         datamodule.train_dataloader()
 

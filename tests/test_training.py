@@ -58,7 +58,7 @@ def small_classifier(dropout: float = 0.5, **settings: Any) -> ImageClassifier:
 class TestSeed:
     """The two warnings are explained in `train.quieten_lightning`."""
 
-    def test_first_losses_at_224_px_equal_the_seeds(self, data_root: Path, tmp_path: Path) -> None:
+    def test_first_losses_at_224_px_are_the_seeds(self, data_root: Path, tmp_path: Path) -> None:
         datamodule = FashionMNISTDataModule(str(data_root), image_size=224, batch_size=16)
         torch.manual_seed(0)
         classifier = ImageClassifier(VGG(seed.VGG11, ratio=4), partial(SGD, lr=0.05))
@@ -70,7 +70,8 @@ class TestSeed:
         batches = [datamodule.on_after_batch_transfer(batch, 0) for batch, _ in zip(loader(datamodule), range(4))]  # noqa: B905
         torch.manual_seed(0)
         expected, accuracy = seed.train(seed.vgg(seed.NARROW), batches, lr=0.05)
-        assert losses.losses == expected
+        assert losses.losses[0] == pytest.approx(expected[0], rel=1e-6)
+        assert losses.losses == pytest.approx(expected, rel=1e-4)  # rounding, which grows from step to step
         assert history.rows[0]["train/loss"] == pytest.approx(sum(expected) / 4, rel=1e-6)
         assert history.rows[0]["train/acc"] == pytest.approx(accuracy)
 

@@ -54,7 +54,8 @@ class ImageClassifier(L.LightningModule):
         self.test_figures = figures.clone("test/")
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.net(images.to(self.dtype))  # which a "true" precision of the Trainer changes
+        # Its dtype is what a "true" precision of the Trainer makes it; a mixed one leaves it float32, for the loss too.
+        logits: Tensor = self.net(images.to(self.dtype)).to(self.dtype)
         return logits
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:

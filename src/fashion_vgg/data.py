@@ -1,12 +1,13 @@
-"""The LightningDataModule: uint8 images in memory, sliced by whole batches, resized and scaled on the device."""
+"""The LightningDataModule: bytes in the device's memory, sliced by whole batches, resized and scaled there."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, DistributedSampler, Sampler, TensorDataset
+from torch.utils.data import DataLoader, Sampler, TensorDataset
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
@@ -16,13 +17,35 @@ from fashion_vgg.errors import UserError
 Batch = tuple[Tensor, Tensor]
 
 
-class ImageStore(TensorDataset):
-    """Images and labels in memory; a batch is one indexing operation, not one an image."""
+class ShuffledBatches(Sampler[Tensor]):
+    """The indices of an epoch's batches, int64 ``(batch_size,)`` each, on ``device``; the last batch may be smaller.
 
-    def __getitems__(self, indices: list[int]) -> tuple[Tensor, ...]:
-        """Images and labels of a whole batch."""
-        batch: tuple[Tensor, ...] = self[indices]
-        return batch
+    The order is a function of the seed and the epoch alone. Of so many processes, the one of this ``rank`` gets its
+    share of every batch; images that cannot be shared equally are left out of the epoch, others in each.
+    """
+
+    def __init__(
+        self, count: int, batch_size: int, seed: int, rank: int, processes: int, device: torch.device | str
+    ) -> None:
+        self.batch_size = batch_size
+        self.seed = seed
+        self.device = device
+        self.epoch = 0
+        self._mine = slice(rank, count - count % processes, processes)
+        self._count = count
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls it before every epoch, from 0."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-len(range(self._count)[self._mine]) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        # Seed and epoch apart: added up, an epoch of one seed would have the order of another epoch of the next seed.
+        generator = torch.Generator().manual_seed(self.seed << 20 | self.epoch)
+        order = torch.randperm(self._count, generator=generator)[self._mine]
+        return iter(torch.split(order.to(self.device), self.batch_size))
 
 
 class FashionMNISTDataModule(L.LightningDataModule):
@@ -39,7 +62,8 @@ class FashionMNISTDataModule(L.LightningDataModule):
             whole training set trains, and the test set is scored after every epoch.
         seed: of the order in which images are trained on, which is a function of the seed and the epoch alone.
         split_seed: of the choice of validation images.
-        num_workers: loader processes; the slicing is so quick that none is needed.
+        num_workers: loader processes; the slicing is so quick that none is needed. With any, the images stay in the
+            host's memory, and a batch's bytes travel to the device.
     """
 
     def __init__(
@@ -87,17 +111,16 @@ class FashionMNISTDataModule(L.LightningDataModule):
             return
         images, labels = fashion_mnist.load(self.root, "train")
         train, val = stratified_split(labels, self.val_size, self.split_seed)
-        self.train_set = ImageStore(images[train], labels[train])
-        self.val_set = ImageStore(images[val], labels[val])
-        self.test_set = ImageStore(*fashion_mnist.load(self.root, "test"))
+        self.train_set = self._stored(images[train], labels[train])
+        self.val_set = self._stored(images[val], labels[val])
+        self.test_set = self._stored(*fashion_mnist.load(self.root, "test"))
 
     def train_dataloader(self) -> DataLoader[Any]:
-        # drop_last: where the processes cannot share the images equally, the odd ones of this epoch's order are left
-        # out rather than trained on twice; it does nothing in one process.
-        sampler: DistributedSampler[Any] = DistributedSampler(
-            self.train_set, self._world_size, self._rank, shuffle=True, seed=self.seed, drop_last=True
+        share = self.share_of_batch(self._processes)
+        count = len(self.train_set)
+        return self._loader(
+            self.train_set, ShuffledBatches(count, share, self.seed, self._rank, self._processes, self._store)
         )
-        return self._loader(self.train_set, sampler)
 
     def val_dataloader(self) -> DataLoader[Any]:
         return self._eval_loader(self.val_set if self.val_size else self.test_set)
@@ -109,24 +132,32 @@ class FashionMNISTDataModule(L.LightningDataModule):
         images, labels = batch
         return to_input(images, self.image_size), labels
 
-    def _eval_loader(self, dataset: ImageStore) -> DataLoader[Any]:
-        # Every image once over all processes: the usual distributed sampler repeats some to make the shares equal.
-        return self._loader(dataset, range(self._rank, len(dataset), self._world_size))
+    def _stored(self, images: Tensor, labels: Tensor) -> TensorDataset:
+        return TensorDataset(images.to(self._store), labels.to(self._store))
 
-    def _loader(self, dataset: ImageStore, sampler: Sampler[int] | range) -> DataLoader[Any]:
+    def _eval_loader(self, dataset: TensorDataset) -> DataLoader[Any]:
+        # Every image once over all processes: the usual distributed sampler repeats some to make the shares equal.
+        mine = torch.arange(self._rank, len(dataset), self._processes, device=self._store)
+        return self._loader(dataset, torch.split(mine, self.share_of_batch(self._processes)))
+
+    def _loader(self, dataset: TensorDataset, batches: Sampler[Tensor] | Sequence[Tensor]) -> DataLoader[Any]:
         return DataLoader(
             dataset,
-            batch_size=self.share_of_batch(self._world_size),
-            sampler=sampler,
+            sampler=batches,  # each a tensor of indices, which takes a whole batch from the tensors
+            batch_size=None,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
-            collate_fn=_already_a_batch,
             # Its own, so that making a loader leaves the random state of the training alone.
             generator=torch.Generator(),
         )
 
     @property
-    def _world_size(self) -> int:
+    def _store(self) -> torch.device:
+        """Where the images lie: on the device that trains, so that no step waits for a transfer."""
+        return self.trainer.strategy.root_device if self.trainer and not self.num_workers else torch.device("cpu")
+
+    @property
+    def _processes(self) -> int:
         return self.trainer.world_size if self.trainer else 1
 
     @property
@@ -153,7 +184,3 @@ def stratified_split(labels: Tensor, val_size: int, seed: int) -> tuple[Tensor, 
     by_class = shuffled[labels[shuffled].argsort(stable=True)]
     in_turn = by_class.reshape(len(torch.unique(labels)), -1).T.flatten()  # one of each class, again and again
     return in_turn[val_size:].sort().values, in_turn[:val_size].sort().values
-
-
-def _already_a_batch(batch: Any) -> Any:
-    return batch

@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from fashion_vgg.allocator import keep_freed_memory
 from fashion_vgg.compose import command, in_sweep
 from fashion_vgg.errors import UserError
 
@@ -32,6 +33,7 @@ def main(cfg: DictConfig) -> None:
 
     from fashion_vgg.callbacks import History
 
+    keep_freed_memory()
     quieten_lightning()
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     history = History(cfg.output_dir)
@@ -119,10 +121,13 @@ def fits_split(callback: DictConfig, val_size: int) -> bool:
 
 
 def make_classifier(cfg: DictConfig) -> "L.LightningModule":
-    """The LightningModule around the network."""
+    """The LightningModule around the network, compiled where that is wanted: in place, so that its keys stay."""
+    net = instantiate(cfg.model)
+    if cfg.compile:
+        net.compile(mode=cfg.compile, dynamic=False)
     classifier: L.LightningModule = instantiate(
         cfg.classifier,
-        net=instantiate(cfg.model),
+        net=net,
         optimizer=instantiate(cfg.optimizer),
         scheduler=instantiate(cfg.get("scheduler")),
     )

@@ -43,11 +43,11 @@ class SlowRunNotice(L.Callback):
 
 def estimated_seconds(trainer: L.Trainer, module: L.LightningModule) -> float:
     """Seconds that the epochs left will take, evaluation included, from one timed step of a few images."""
-    loader: Any = trainer.train_dataloader
-    with torch.random.fork_rng(devices=[]):
+    datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+    with torch.random.fork_rng(devices=[]), trainer.precision_plugin.forward_context():
         # From the data set: an iterator of its own would take a batch from a loader with lasting workers.
-        images, labels = loader.dataset[:PROBE_IMAGES]
-        images, labels = trainer.datamodule.on_after_batch_transfer((images, labels), 0)  # type: ignore[attr-defined]
+        images, labels = datamodule.train_set[:PROBE_IMAGES]
+        images, labels = datamodule.on_after_batch_transfer((images, labels), 0)
         net: Any = copy.deepcopy(module.net)
         images = images.to(module.dtype)
         _step_seconds(net, images, labels)  # the first step allocates memory
@@ -55,7 +55,7 @@ def estimated_seconds(trainer: L.Trainer, module: L.LightningModule) -> float:
     epochs = (trainer.max_epochs or 1) - trainer.current_epoch
     # A forward pass is a third of a step's work.
     batches = trainer.num_training_batches + sum(trainer.num_val_batches) / 3
-    return float(seconds_an_image * batches * loader.batch_size * epochs)
+    return float(seconds_an_image * batches * datamodule.share_of_batch(trainer.world_size) * epochs)
 
 
 def _step_seconds(net: nn.Module, images: Tensor, labels: Tensor) -> float:
