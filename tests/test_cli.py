@@ -20,8 +20,8 @@ from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 
+from fashion_vgg import seed
 from fashion_vgg.data import FashionMNISTDataModule
-from tests import seed
 from tests.conftest import Command
 
 FIGURES = {"train/loss", "train/acc", "test/loss", "test/acc", "lr", "images_per_sec"}

@@ -11,12 +11,12 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from fashion_vgg import rules
+from fashion_vgg.assemble import check_parts, make_classifier, make_trainer
 from fashion_vgg.callbacks import History
 from fashion_vgg.compose import CONF, groups
 from fashion_vgg.errors import UserError
-from fashion_vgg.train import check_parts, make_classifier, make_trainer
 
-GROUPS = ["callbacks", "data", "experiment", "logger", "model", "optimizer", "scheduler", "trainer"]
+GROUPS = ["bench", "callbacks", "data", "experiment", "logger", "model", "optimizer", "scheduler", "trainer"]
 
 
 def composed(config_name: str, *overrides: str) -> DictConfig:
@@ -32,7 +32,7 @@ def test_the_groups_are_known() -> None:
     assert sorted(groups()) == GROUPS
 
 
-@pytest.mark.parametrize(("group", "option"), [(group, option) for group in GROUPS for option in options(group)])
+@pytest.mark.parametrize(("group", "option"), [(group, option) for group in GROUPS[1:] for option in options(group)])
 def test_every_config_instantiates(group: str, option: str, tmp_path: Path) -> None:
     cfg = composed("train", f"{group}={option}", f"output_dir={tmp_path}")
     rules.check(cfg)
@@ -47,6 +47,24 @@ def test_every_config_instantiates(group: str, option: str, tmp_path: Path) -> N
         classifier = make_classifier(cfg)
     assert isinstance(classifier.net, nn.Module)
     assert instantiate(cfg.data).image_size == cfg.image_size
+
+
+@pytest.mark.parametrize("bench", options("bench"))
+def test_every_benchmark_composes(bench: str) -> None:
+    cfg = composed("bench", f"bench={bench}", "output_dir=nowhere")
+    rules.check(cfg)
+    assert OmegaConf.select(cfg, "optimizer.lr") == 0.05
+    assert cfg.bench.seed_loop == {"image_size": 224, "batch_size": 128, "lr": 0.05}
+
+
+@pytest.mark.parametrize(("amx", "precision"), [(True, "bf16-mixed"), (False, "32-true")])
+def test_the_automatic_precision_is_bf16_where_the_processor_multiplies_it(
+    amx: bool, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = composed("train", "trainer=cpu", "trainer.precision=auto", "output_dir=nowhere")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx})
+    check_parts(cfg)
+    assert cfg.trainer.precision == precision
 
 
 @pytest.mark.parametrize("model", options("model"))

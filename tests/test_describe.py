@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import nn
 
+from fashion_vgg import seed
 from fashion_vgg.describe import describe, table
 from fashion_vgg.vgg import VGG
-from tests import seed
 from tests.conftest import Command
 
 

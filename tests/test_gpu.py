@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from fashion_vgg import seed
 from fashion_vgg.data import FashionMNISTDataModule, to_input
 from fashion_vgg.vgg import VGG
-from tests import seed
 from tests.conftest import Command
 
 pytestmark = pytest.mark.gpu

@@ -11,12 +11,12 @@ import torch
 from torch.optim import SGD
 from torch.optim.lr_scheduler import OneCycleLR
 
+from fashion_vgg import seed
 from fashion_vgg.callbacks import History, SlowRunNotice, Throughput
 from fashion_vgg.callbacks.result_figure import draw
 from fashion_vgg.classifier import ImageClassifier
 from fashion_vgg.data import FashionMNISTDataModule
 from fashion_vgg.vgg import VGG
-from tests import seed
 
 
 class Losses(L.Callback):
@@ -56,7 +56,7 @@ def small_classifier(dropout: float = 0.5, **settings: Any) -> ImageClassifier:
 @pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec:FutureWarning")
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
 class TestSeed:
-    """The two warnings are explained in `train.quieten_lightning`."""
+    """The two warnings are explained in `assemble.quieten_lightning`."""
 
     def test_first_losses_at_224_px_are_the_seeds(self, data_root: Path, tmp_path: Path) -> None:
         datamodule = FashionMNISTDataModule(str(data_root), image_size=224, batch_size=16)
@@ -72,7 +72,7 @@ class TestSeed:
         expected, accuracy = seed.train(seed.vgg(seed.NARROW), batches, lr=0.05)
         assert losses.losses[0] == pytest.approx(expected[0], rel=1e-6)
         assert losses.losses == pytest.approx(expected, rel=1e-4)  # rounding, which grows from step to step
-        assert history.rows[0]["train/loss"] == pytest.approx(sum(expected) / 4, rel=1e-6)
+        assert history.rows[0]["train/loss"] == pytest.approx(sum(losses.losses) / 4, rel=1e-6)
         assert history.rows[0]["train/acc"] == pytest.approx(accuracy)
 
     def test_an_epochs_means_weigh_every_image_alike_and_the_whole_test_set_counts(

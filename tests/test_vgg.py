@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from fashion_vgg import seed
 from fashion_vgg.vgg import VGG, vgg_block
-from tests import seed
 
 
 def copied(net: nn.Module, reference: nn.Module) -> None:

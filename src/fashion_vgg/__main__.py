@@ -9,6 +9,7 @@ from fashion_vgg import __version__
 COMMANDS = {
     "fetch": "get the data set now; train does it by itself",
     "train": "train a network, or several with -m",
+    "bench": "measure training on this machine against the seed's loop and the hardware's limit",
     "describe": "print a network's output shapes, parameters and multiply-adds",
 }
 

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Sampler, TensorDataset
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
-from fashion_vgg import fashion_mnist
+from fashion_vgg import augment, fashion_mnist
 from fashion_vgg.errors import UserError
 
 Batch = tuple[Tensor, Tensor]
@@ -62,6 +62,9 @@ class FashionMNISTDataModule(L.LightningDataModule):
             whole training set trains, and the test set is scored after every epoch.
         seed: of the order in which images are trained on, which is a function of the seed and the epoch alone.
         split_seed: of the choice of validation images.
+        flip: probability with which a training image is flipped, left to right.
+        shift: pixels, of 28, by which a training image is moved at most in each direction.
+        erase: side in pixels of a square made black in each training image.
         num_workers: loader processes; the slicing is so quick that none is needed. With any, the images stay in the
             host's memory, and a batch's bytes travel to the device.
     """
@@ -74,6 +77,9 @@ class FashionMNISTDataModule(L.LightningDataModule):
         val_size: int = 0,
         seed: int = 0,
         split_seed: int = 0,
+        flip: float = 0.0,
+        shift: int = 0,
+        erase: int = 0,
         num_workers: int = 0,
     ) -> None:
         super().__init__()
@@ -83,6 +89,9 @@ class FashionMNISTDataModule(L.LightningDataModule):
         self.val_size = val_size
         self.seed = seed
         self.split_seed = split_seed
+        self.flip = flip
+        self.shift = shift
+        self.erase = erase
         self.num_workers = num_workers
 
     @property
@@ -130,7 +139,19 @@ class FashionMNISTDataModule(L.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         images, labels = batch
+        if self.trainer and self.trainer.training:
+            images = self.augmented(images)
         return to_input(images, self.image_size), labels
+
+    def augmented(self, images: Tensor) -> Tensor:
+        """Training images, uint8 ``(N, 28, 28)``, changed at random as the settings say."""
+        if self.flip:
+            images = augment.flip(images, self.flip)
+        if self.shift:
+            images = augment.shift(images, self.shift)
+        if self.erase:
+            images = augment.erase(images, self.erase)
+        return images
 
     def _stored(self, images: Tensor, labels: Tensor) -> TensorDataset:
         return TensorDataset(images.to(self._store), labels.to(self._store))

@@ -48,9 +48,7 @@ def load(root: Path, split: Split) -> tuple[Tensor, Tensor]:
     Raises:
         UserError: a file is missing, cut or altered, or there is none at all (see `fetch`).
     """
-    folder = find(root)
-    if folder is None:
-        raise UserError(f"Fashion-MNIST is neither in {root} nor in {SYSTEM_FOLDER}.")
+    folder = _found(root)
     prefix = "train" if split == "train" else "t10k"
     images = _read_verified(folder, f"{prefix}-images-idx3-ubyte")
     labels = _read_verified(folder, f"{prefix}-labels-idx1-ubyte")
@@ -61,12 +59,31 @@ def load(root: Path, split: Split) -> tuple[Tensor, Tensor]:
     )
 
 
+def unpack(root: Path, into: Path) -> None:
+    """Write the four files plain into torchvision's place under ``into``, for its own data set.
+
+    Raises:
+        UserError: as `load`.
+    """
+    folder = _found(root)
+    _raw_folder(into).mkdir(parents=True)
+    for name in SHA256:
+        (_raw_folder(into) / name).write_bytes(_read_verified(folder, name))
+
+
 def find(root: Path) -> Path | None:
     """The folder whose files are used: the first that holds any of the four, plain or as ``.gz``."""
     for folder in (_raw_folder(root), root, SYSTEM_FOLDER):
         if any((folder / f"{name}{suffix}").exists() for name in SHA256 for suffix in ("", ".gz")):
             return folder
     return None
+
+
+def _found(root: Path) -> Path:
+    folder = find(root)
+    if folder is None:
+        raise UserError(f"Fashion-MNIST is neither in {root} nor in {SYSTEM_FOLDER}.")
+    return folder
 
 
 def fetch(root: Path) -> None:

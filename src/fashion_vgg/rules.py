@@ -56,6 +56,10 @@ ARCHITECTURE = Rule(
     lambda v: OmegaConf.is_list(v) and len(v) > 0 and all(map(_are_two_counts, v)),
     "a list of pairs [convolutions, channels]",
 )
+COUNTS = Rule(
+    lambda v: OmegaConf.is_list(v) and len(v) > 0 and all(type(count) is int and count > 0 for count in v),
+    "a list of integers above 0",
+)
 SHARE_OR_COUNT = either(integer(0), number(0, 1))
 """Lightning's limits on batches: a count of them, or a share of all."""
 SHARE_OR_COUNT_ABOVE_0 = either(integer(1), Rule(lambda v: type(v) is float and 0 < v <= 1, "a number above 0, to 1"))
@@ -72,6 +76,9 @@ RULES: dict[str, Rule] = {
     "data.root": text(),
     "data.val_size": either(one_of(0), integer(10, 59_990)),
     "data.split_seed": integer(0),
+    "data.flip": number(0, 1),
+    "data.shift": integer(0, 28),
+    "data.erase": integer(0, 28),
     "data.num_workers": integer(0),
     "model.conv_arch": ARCHITECTURE,
     "model.ratio": integer(1),
@@ -95,7 +102,7 @@ RULES: dict[str, Rule] = {
     "trainer.devices": either(integer(1), one_of("auto"), Rule(OmegaConf.is_list, "a list of device numbers")),
     "trainer.num_nodes": integer(1),
     "trainer.strategy": text(),
-    "trainer.precision": one_of("32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true"),
+    "trainer.precision": one_of("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true"),
     "trainer.max_epochs": integer(1),
     "trainer.limit_train_batches": SHARE_OR_COUNT_ABOVE_0,
     "trainer.limit_val_batches": SHARE_OR_COUNT,
@@ -103,6 +110,13 @@ RULES: dict[str, Rule] = {
     "trainer.check_val_every_n_epoch": integer(1),
     "trainer.deterministic": either(BOOLEAN, one_of("warn")),
     "trainer.enable_progress_bar": BOOLEAN,
+    "bench.rounds": integer(1),
+    "bench.block_seconds": positive(),
+    "bench.seed_loop.image_size": Rule(lambda v: type(v) is int and v > 0 and v % 32 == 0, "a multiple of 32"),
+    "bench.seed_loop.batch_size": integer(1),
+    "bench.seed_loop.lr": positive(),
+    "bench.growth.batch_size": COUNTS,
+    "bench.growth.image_size": COUNTS,
     "callbacks.slow_run_notice.longer_than_minutes": number(0),
     "callbacks.slow_run_notice.quick_command": text(),
 }

@@ -47,9 +47,16 @@ def summarize(
         "epochs": len(rows),
         "wall_seconds": round(wall_seconds, 3),
         "images_per_sec": round(harmonic_mean(speeds), 1) if speeds else None,
+        "devices": devices,
+        **environment(device, overrides),
+    }
+
+
+def environment(device: torch.device, overrides: Sequence[str]) -> dict[str, Any]:
+    """What it takes to repeat a figure: the hardware, the versions, the commit, the command line's overrides."""
+    return {
         "device": str(device),
         "device_name": device_name(device),
-        "devices": devices,
         "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version(), **{package: _version(package) for package in PACKAGES}},
         "git_commit": git_commit(),

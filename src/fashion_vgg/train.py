@@ -1,9 +1,7 @@
 """``fashion-vgg train``: compose, train, and leave a folder that tells the whole story."""
 
 import logging
-import sys
 import time
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from fashion_vgg.allocator import keep_freed_memory
+from fashion_vgg.assemble import check_parts, make_classifier, make_trainer, quieten_lightning
 from fashion_vgg.compose import command, in_sweep
 from fashion_vgg.errors import UserError
 
@@ -20,7 +19,6 @@ from fashion_vgg.errors import UserError
 if TYPE_CHECKING:
     import lightning as L
 
-    from fashion_vgg.callbacks import History
     from fashion_vgg.data import FashionMNISTDataModule
 
 log = logging.getLogger(__name__)
@@ -56,41 +54,6 @@ def main(cfg: DictConfig) -> None:
         report(cfg, trainer, rows, test, wall_seconds)
 
 
-def quieten_lightning() -> None:
-    """Leave out what Lightning says of every run, and the warnings that do not hold here; the others stay."""
-    logging.getLogger("lightning").handlers.clear()  # they print a second time what the job's log prints
-    for package in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(package).setLevel(logging.WARNING)
-    for message in (
-        "does not have many workers",  # batches are slices of memory: a loader keeps up without
-        "Checkpoint directory .* exists and is not empty",  # the run's folder is new, and has its config by then
-        "`isinstance.treespec, LeafSpec.` is deprecated",  # of Lightning's own use of torch
-    ):
-        warnings.filterwarnings("ignore", f".*{message}")
-
-
-def check_parts(cfg: DictConfig) -> None:
-    """Look for the GPU, and build the network without memory for its weights and the optimizer for one parameter.
-
-    Raises:
-        UserError: a setting does not fit; told now, not when the training begins.
-    """
-    import torch
-
-    if cfg.trainer.accelerator in ("gpu", "cuda", "mps") and not torch.accelerator.is_available():
-        raise UserError(
-            f"trainer.accelerator={cfg.trainer.accelerator} does not fit: there is no GPU; use cpu or auto."
-        )
-    with torch.device("meta"):
-        instantiate(cfg.model)
-    try:
-        optimizer = instantiate(cfg.optimizer)([torch.nn.Parameter(torch.zeros(1))])
-        if cfg.get("scheduler"):
-            instantiate(cfg.scheduler)(optimizer, total_steps=10)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"optimizer or scheduler: {error}") from error
-
-
 def check_processes(trainer: "L.Trainer", datamodule: "FashionMNISTDataModule") -> None:
     """Tell what the processes cannot do before the further ones are started.
 
@@ -100,38 +63,6 @@ def check_processes(trainer: "L.Trainer", datamodule: "FashionMNISTDataModule") 
     datamodule.share_of_batch(trainer.world_size)
     if in_sweep() and trainer.world_size > 1:
         raise UserError("A sweep runs each training in one process: start trainings of several one by one, without -m.")
-
-
-def make_trainer(cfg: DictConfig, history: "History") -> "L.Trainer":
-    """The Trainer with its loggers and callbacks."""
-    nodes = cfg.get("callbacks") or {}
-    callbacks = [instantiate(node) for node in nodes.values() if fits_split(node, cfg.data.val_size)]
-    trainer: L.Trainer = instantiate(
-        cfg.trainer,
-        callbacks=[history, *callbacks],  # first, so that a checkpoint has the row of its own epoch
-        logger=[instantiate(node) for node in (cfg.get("logger") or {}).values()],
-        enable_progress_bar=cfg.trainer.enable_progress_bar and sys.stdout.isatty(),
-    )
-    return trainer
-
-
-def fits_split(callback: DictConfig, val_size: int) -> bool:
-    """Whether what a callback monitors is logged: without a validation split nothing under ``val/`` is."""
-    return bool(val_size) or not str(callback.get("monitor", "")).startswith("val/")
-
-
-def make_classifier(cfg: DictConfig) -> "L.LightningModule":
-    """The LightningModule around the network, compiled where that is wanted: in place, so that its keys stay."""
-    net = instantiate(cfg.model)
-    if cfg.compile:
-        net.compile(mode=cfg.compile, dynamic=False)
-    classifier: L.LightningModule = instantiate(
-        cfg.classifier,
-        net=net,
-        optimizer=instantiate(cfg.optimizer),
-        scheduler=instantiate(cfg.get("scheduler")),
-    )
-    return classifier
 
 
 def test_best(trainer: "L.Trainer", datamodule: "L.LightningDataModule") -> dict[str, float]:
