@@ -34,6 +34,27 @@ def test_a_batch_equals_the_seeds_transforms_to_the_last_bit(data_root: Path, si
     assert torch.equal(batch, torch.stack([seeds(image) for image in images]))
 
 
+def noise(count: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random pixels, by us and by the seed's transforms."""
+    images = torch.randint(256, (count, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(size))
+    seeds = transforms.Compose([transforms.ToPILImage(), transforms.Resize(size), transforms.ToTensor()])
+    return to_input(images, size), torch.stack([seeds(image) for image in images])
+
+
+@pytest.mark.parametrize("size", [14, 28, *range(32, 257, 32)])
+@pytest.mark.parametrize("count", [1, 30])
+def test_any_number_of_images_is_resized_as_pil_does_it(size: int, count: int) -> None:
+    assert torch.equal(*noise(count, size))
+
+
+@pytest.mark.parametrize("size", [20, 27, 225, 288])
+def test_at_an_odd_size_few_pixels_differ_and_by_one_byte_at_most(size: int) -> None:
+    ours, seeds = noise(30, size)
+    difference = (ours - seeds).abs()
+    assert difference.max() < 1.001 / 255
+    assert (difference > 0).double().mean() < 0.05
+
+
 def test_an_epoch_trains_on_every_image_once_in_the_seeds_batches(data_root: Path) -> None:
     datamodule = make(data_root)
     batches = list(datamodule.train_dataloader())

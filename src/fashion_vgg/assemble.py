@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 def quieten_lightning() -> None:
     """Leave out what Lightning says of every run, and the warnings that do not hold here; the others stay."""
+    import lightning.pytorch  # noqa: F401  # which sets its loggers up when it is imported
+
     logging.getLogger("lightning").handlers.clear()  # they print a second time what the job's log prints
     for package in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(package).setLevel(logging.WARNING)

@@ -1,12 +1,10 @@
 """``fashion-vgg bench``: the seed's loop, a bare loop and Trainer.fit side by side, against the hardware's limit."""
 
 import json
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from fashion_vgg import atomic
@@ -19,15 +17,13 @@ from fashion_vgg.errors import UserError
 if TYPE_CHECKING:
     import torch
 
-    from fashion_vgg.data import FashionMNISTDataModule
-
 
 @command("bench")
 def main(cfg: DictConfig) -> None:
     check_parts(cfg)
     import lightning as L
 
-    from fashion_vgg import summary
+    from fashion_vgg import fashion_mnist, summary
     from fashion_vgg.benchmark import figures, tables
 
     keep_freed_memory()
@@ -36,8 +32,8 @@ def main(cfg: DictConfig) -> None:
     device = chosen_device(cfg)
     environment = summary.environment(device, list(HydraConfig.get().overrides.task))
     print(tables.title(cfg, environment), flush=True)
-    datamodule = prepared(cfg)
-    content = (grow if cfg.bench.growth else compare)(cfg, datamodule, device) | environment
+    fashion_mnist.fetch(Path(cfg.data.root).expanduser())
+    content = (grow if cfg.bench.growth else compare)(cfg, device) | environment
     folder = Path(cfg.output_dir)
     figures.save(content, folder / "bench.png")
     atomic.write(folder / "bench.json", json.dumps(content, indent=2) + "\n")
@@ -58,49 +54,33 @@ def chosen_device(cfg: DictConfig) -> "torch.device":
     return torch.device("cuda", 0) if wants_gpu and torch.cuda.is_available() else torch.device("cpu")
 
 
-def prepared(cfg: DictConfig) -> "FashionMNISTDataModule":
-    """The data module with its images in memory."""
-    datamodule: FashionMNISTDataModule = instantiate(cfg.data)
-    datamodule.prepare_data()
-    datamodule.setup("fit")
-    return datamodule
-
-
-def compare(cfg: DictConfig, datamodule: "FashionMNISTDataModule", device: "torch.device") -> dict[str, Any]:
-    """The three loops in alternating rounds, and the data's way in both."""
-    from fashion_vgg import fashion_mnist
+def compare(cfg: DictConfig, device: "torch.device") -> dict[str, Any]:
+    """The three loops in alternating rounds, and the data's way in the seed's manner and in ours."""
     from fashion_vgg.benchmark import data_path, rounds
-    from fashion_vgg.benchmark.loops import BareLoop, SeedLoop, TrainerLoop
+    from fashion_vgg.benchmark.loops import BareLoop, Loop, SeedLoop, TrainerLoop
 
-    with tempfile.TemporaryDirectory() as plain:
-        fashion_mnist.unpack(datamodule.root, Path(plain))
-        results = rounds.measure(
-            [
-                SeedLoop(Path(plain), cfg.bench.seed_loop, device),
-                BareLoop(cfg, datamodule, device),
-                TrainerLoop(cfg, datamodule, device),
-            ],
-            cfg.bench.rounds,
-            cfg.bench.block_seconds,
-            device,
-        )
-        data = data_path.compare(Path(plain), datamodule, cfg.bench.seed_loop.image_size)
+    root = Path(cfg.data.root).expanduser()
+    loops: list[Loop] = [SeedLoop(root, cfg.bench.seed_loop, device), BareLoop(cfg, device), TrainerLoop(cfg, device)]
+    results = rounds.measure(loops, cfg.bench.rounds, cfg.bench.block_seconds, device)
     seeds, bare, trainer = results.loops
-    ratios = {
-        "bare_over_seed": bare.times_faster(seeds),
-        "trainer_over_seed": trainer.times_faster(seeds),
-        "trainer_over_bare": trainer.times_faster(bare),
+    return {
+        **results.to_dict(),
+        "ratios": {
+            "bare_over_seed": bare.times_faster(seeds),
+            "trainer_over_seed": trainer.times_faster(seeds),
+            "trainer_over_bare": trainer.times_faster(bare),
+        },
+        "data": data_path.compare(root, cfg.bench.seed_loop.image_size),
     }
-    return {**results.to_dict(), "ratios": ratios, "data": data}
 
 
-def grow(cfg: DictConfig, datamodule: "FashionMNISTDataModule", device: "torch.device") -> dict[str, Any]:
+def grow(cfg: DictConfig, device: "torch.device") -> dict[str, Any]:
     """The bare loop at each batch size, and at each image size."""
     from fashion_vgg.benchmark import rounds
     from fashion_vgg.benchmark.loops import BareLoop
 
     loops = [
-        BareLoop(OmegaConf.merge(cfg, {key: value}), datamodule, device, name=f"{key}={value}")  # type: ignore[arg-type]
+        BareLoop(OmegaConf.merge(cfg, {key: value}), device, name=f"{key}={value}")  # type: ignore[arg-type]
         for key, values in cfg.bench.growth.items()
         for value in values
     ]

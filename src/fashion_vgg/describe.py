@@ -50,7 +50,7 @@ def describe(net: "VGG", size: tuple[int, ...], by_layer: bool = False) -> list[
         module.register_forward_hook(lambda _, __, output, name=name: shapes.update({name: tuple(output.shape)}))
     device = next(net.parameters()).device
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        net(torch.empty(size, device=device))
+        net.eval()(torch.empty(size, device=device))  # a batch norm in training takes no single number
     operations = counter.get_flop_counts()  # two for each multiply-add
     return [
         Row(

@@ -1,7 +1,6 @@
 """Three ways to train: the seed's loop, our network in a bare loop, and Lightning's Trainer around our classes."""
 
 import contextlib
-import gc
 import itertools
 import tempfile
 import time
@@ -16,7 +15,7 @@ import torch.nn.functional as F
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from fashion_vgg import allocator, seed
+from fashion_vgg import allocator, fashion_mnist, seed
 from fashion_vgg.assemble import make_classifier, make_net, make_trainer
 from fashion_vgg.benchmark.limit import Work, count_work
 from fashion_vgg.callbacks import History
@@ -28,7 +27,7 @@ AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16}
 
 
 class Loop(Protocol):
-    """A way to train, begun anew with every call.
+    """A way to train, begun anew with every call, in a process that does nothing else.
 
     ``work`` is what a step asks of the hardware, in numbers of ``dtype``.
     """
@@ -43,10 +42,10 @@ class Loop(Protocol):
 
 
 class SeedLoop:
-    """The seed's network, loader and loop, in float32 and with the memory handled as any program's is.
+    """The seed's network, loader and loop, in float32.
 
     Args:
-        root: where torchvision finds the files.
+        root: folder of the raw files.
         settings: ``image_size``, ``batch_size`` and ``lr``.
         device: the one that trains.
     """
@@ -62,16 +61,13 @@ class SeedLoop:
         self.dtype = torch.float32
 
     def seconds(self, warmup: int, steps: int) -> float:
-        allocator.return_freed_memory()
-        try:
-            net = seed.vgg(seed.NARROW, self.image_size).to(self.device)
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", ".*worker processes")  # four, as in the book, on however many cores
-                loader = seed.loader(self.root, self.batch_size, self.image_size)
-                batches = itertools.chain.from_iterable(itertools.repeat(loader))
-                return _timed(seed.steps(net, batches, self.lr, self.device), warmup, steps, self.device)
-        finally:
-            allocator.keep_freed_memory()
+        net = seed.vgg(seed.NARROW, self.image_size).to(self.device)
+        with warnings.catch_warnings(), tempfile.TemporaryDirectory() as root:
+            warnings.filterwarnings("ignore", ".*worker processes")  # four, as in the book, on however many cores
+            fashion_mnist.unpack(self.root, Path(root))
+            loader = seed.loader(Path(root), self.batch_size, self.image_size)
+            batches = itertools.chain.from_iterable(itertools.repeat(loader))
+            return _timed(seed.steps(net, batches, self.lr, self.device), warmup, steps, self.device)
 
 
 class _OurLoop:
@@ -83,10 +79,8 @@ class _OurLoop:
 
     name = ""
 
-    def __init__(
-        self, cfg: DictConfig, datamodule: FashionMNISTDataModule, device: torch.device, name: str | None = None
-    ) -> None:
-        self.cfg, self.datamodule, self.device = cfg, datamodule, device
+    def __init__(self, cfg: DictConfig, device: torch.device, name: str | None = None) -> None:
+        self.cfg, self.device = cfg, device
         self.name = name or self.name
         self.batch_size = cfg.batch_size
         if cfg.trainer.precision not in AUTOCAST:
@@ -105,18 +99,21 @@ class BareLoop(_OurLoop):
     name = "our network, bare loop"
 
     def seconds(self, warmup: int, steps: int) -> float:
-        return _timed(self._steps(warmup + steps), warmup, steps, self.device)
+        allocator.keep_freed_memory()
+        datamodule = instantiate(self.cfg.data)
+        datamodule.setup("fit")
+        return _timed(self._steps(datamodule, warmup + steps), warmup, steps, self.device)
 
-    def _steps(self, total: int) -> Iterator[None]:
+    def _steps(self, datamodule: FashionMNISTDataModule, total: int) -> Iterator[None]:
         net = make_net(self.cfg).to(self.device).train()
         optimizer = instantiate(self.cfg.optimizer)(net.parameters())
         scheduler = self.cfg.get("scheduler") and instantiate(self.cfg.scheduler)(optimizer, total_steps=total)
-        images, labels = (tensor.to(self.device) for tensor in self.datamodule.train_set.tensors)
+        images, labels = (tensor.to(self.device) for tensor in datamodule.train_set.tensors)
         while True:
             order = torch.randperm(len(labels), device=self.device)
             for chosen in torch.split(order, self.batch_size):
                 optimizer.zero_grad()
-                x = to_input(self.datamodule.augmented(images[chosen]), self.cfg.image_size)
+                x = to_input(datamodule.augmented(images[chosen]), self.cfg.image_size)
                 with self._precision():
                     logits = net(x).float()
                 loss = F.cross_entropy(logits, labels[chosen], label_smoothing=self.cfg.classifier.label_smoothing)
@@ -136,6 +133,7 @@ class TrainerLoop(_OurLoop):
     name = "Trainer.fit"
 
     def seconds(self, warmup: int, steps: int) -> float:
+        allocator.keep_freed_memory()
         with tempfile.TemporaryDirectory() as folder:
             cfg: Any = OmegaConf.merge(
                 self.cfg,
@@ -149,7 +147,7 @@ class TrainerLoop(_OurLoop):
                 cfg.callbacks.pop("slow_run_notice", None)  # it comes before the first step, and takes its time
             stopwatch = Stopwatch(warmup, warmup + steps, self.device)
             trainer = make_trainer(cfg, History(folder), stopwatch)
-            trainer.fit(make_classifier(cfg), self.datamodule)
+            trainer.fit(make_classifier(cfg), instantiate(cfg.data))
         return stopwatch.seconds
 
 
@@ -178,10 +176,7 @@ def _timed(training: Iterator[Any], warmup: int, steps: int, device: torch.devic
     for _ in range(steps):
         next(training)
     _wait_for(device)
-    seconds = time.perf_counter() - start
-    del training  # and with it the network, the batches and the loader's processes
-    gc.collect()
-    return seconds
+    return time.perf_counter() - start
 
 
 def _wait_for(device: torch.device) -> None:
