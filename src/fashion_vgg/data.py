@@ -1,6 +1,6 @@
 """The LightningDataModule: bytes in the device's memory, sliced by whole batches, resized and scaled there."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,7 +8,7 @@ import lightning as L
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler, TensorDataset
+from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
@@ -18,35 +18,34 @@ from fashion_vgg.errors import UserError
 Batch = tuple[Tensor, Tensor]
 
 
-class ShuffledBatches(Sampler[Tensor]):
-    """The indices of an epoch's batches, int64 ``(batch_size,)`` each, on ``device``; the last batch may be smaller.
+class Batches(DistributedSampler[Tensor]):
+    """The indices of an epoch's batches, int64 ``(batch_size,)`` each; the last one may be smaller.
 
-    The order is a function of the seed and the epoch alone. Of so many processes, the one of this ``rank`` gets its
-    share of every batch; images that cannot be shared equally are left out of the epoch, others in each.
+    With ``shuffle`` their order is a function of the seed and the epoch alone, and images that the processes cannot
+    share equally are left out, others in each epoch; without, every image comes once, in the data set's order.
+    Lightning leaves a `DistributedSampler` alone, and would deal out any other's batches to the processes once more.
     """
 
     def __init__(
-        self, count: int, batch_size: int, seed: int, rank: int, processes: int, device: torch.device | str
+        self, dataset: TensorDataset, batch_size: int, processes: int, rank: int, shuffle: bool, seed: int
     ) -> None:
+        super().__init__(dataset, processes, rank, shuffle, seed)
         self.batch_size = batch_size
-        self.seed = seed
-        self.device = device
-        self.epoch = 0
-        self._mine = slice(rank, count - count % processes, processes)
-        self._count = count
-
-    def set_epoch(self, epoch: int) -> None:
-        """Lightning calls it before every epoch, from 0."""
-        self.epoch = epoch
+        self.device = dataset.tensors[0].device
+        shared = len(dataset) - len(dataset) % processes if shuffle else len(dataset)
+        self._mine = slice(rank, shared, processes)
 
     def __len__(self) -> int:
-        return -(-len(range(self._count)[self._mine]) // self.batch_size)
+        return -(-len(range(self._mine.stop)[self._mine]) // self.batch_size)
 
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self) -> Iterator[Any]:
+        indices = self._shuffled() if self.shuffle else torch.arange(self._mine.stop)
+        return iter(torch.split(indices[self._mine].to(self.device), self.batch_size))
+
+    def _shuffled(self) -> Tensor:
         # Seed and epoch apart: added up, an epoch of one seed would have the order of another epoch of the next seed.
         generator = torch.Generator().manual_seed(self.seed << 20 | self.epoch)
-        order = torch.randperm(self._count, generator=generator)[self._mine]
-        return iter(torch.split(order.to(self.device), self.batch_size))
+        return torch.randperm(len(self.dataset), generator=generator)  # type: ignore[arg-type]
 
 
 class FashionMNISTDataModule(L.LightningDataModule):
@@ -127,17 +126,13 @@ class FashionMNISTDataModule(L.LightningDataModule):
         self.test_set = self._stored(*fashion_mnist.load(self.root, "test"))
 
     def train_dataloader(self) -> DataLoader[Any]:
-        share = self.share_of_batch(self._processes)
-        count = len(self.train_set)
-        return self._loader(
-            self.train_set, ShuffledBatches(count, share, self.seed, self._rank, self._processes, self._store)
-        )
+        return self._loader(self.train_set, shuffle=True)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        return self._eval_loader(self.val_set if self.val_size else self.test_set)
+        return self._loader(self.val_set if self.val_size else self.test_set, shuffle=False)
 
     def test_dataloader(self) -> DataLoader[Any]:
-        return self._eval_loader(self.test_set)
+        return self._loader(self.test_set, shuffle=False)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         images, labels = batch
@@ -158,15 +153,12 @@ class FashionMNISTDataModule(L.LightningDataModule):
     def _stored(self, images: Tensor, labels: Tensor) -> TensorDataset:
         return TensorDataset(images.to(self._store), labels.to(self._store))
 
-    def _eval_loader(self, dataset: TensorDataset) -> DataLoader[Any]:
-        # Every image once over all processes: the usual distributed sampler repeats some to make the shares equal.
-        mine = torch.arange(self._rank, len(dataset), self._processes, device=self._store)
-        return self._loader(dataset, torch.split(mine, self.share_of_batch(self._processes)))
-
-    def _loader(self, dataset: TensorDataset, batches: Sampler[Tensor] | Sequence[Tensor]) -> DataLoader[Any]:
+    def _loader(self, dataset: TensorDataset, shuffle: bool) -> DataLoader[Any]:
+        processes, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         return DataLoader(
             dataset,
-            sampler=batches,  # each a tensor of indices, which takes a whole batch from the tensors
+            # Each index that it gives is a tensor, which takes a whole batch out of the data set's tensors.
+            sampler=Batches(dataset, self.share_of_batch(processes), processes, rank, shuffle, self.seed),
             batch_size=None,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
@@ -178,14 +170,6 @@ class FashionMNISTDataModule(L.LightningDataModule):
     def _store(self) -> torch.device:
         """Where the images lie: on the device that trains, so that no step waits for a transfer."""
         return self.trainer.strategy.root_device if self.trainer and not self.num_workers else torch.device("cpu")
-
-    @property
-    def _processes(self) -> int:
-        return self.trainer.world_size if self.trainer else 1
-
-    @property
-    def _rank(self) -> int:
-        return self.trainer.global_rank if self.trainer else 0
 
 
 def to_input(images: Tensor, size: int) -> Tensor:
