@@ -14,7 +14,7 @@ from tests.conftest import Command
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 COMMANDS = sorted(
-    set(re.findall(r"^(?:\| `)?(?:\$ )?fashion-vgg (train [^`#\n]*|describe[^`#\n]*)", README, re.MULTILINE))
+    set(re.findall(r"^(?:\| `)?(?:\$ )?fashion-vgg ((?:train|bench|describe)[^`#\n]*)", README, re.MULTILINE))
 )
 MISTAKES = re.findall(r"^\$ fashion-vgg (.*)\n(.*)$", README, re.MULTILINE)
 

@@ -18,3 +18,9 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_MAX, 0)  # everything from the heap
         libc.mallopt(M_TRIM_THRESHOLD, -1)  # whose end is never given back
+
+
+def release() -> None:
+    """Give back what is free at this moment."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)

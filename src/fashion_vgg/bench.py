@@ -75,7 +75,7 @@ def compare(cfg: DictConfig, device: "torch.device") -> dict[str, Any]:
 
 
 def grow(cfg: DictConfig, device: "torch.device") -> dict[str, Any]:
-    """The bare loop at each batch size, and at each image size."""
+    """The bare loop at each batch size, and at each image size, one after another to need less memory."""
     from fashion_vgg.benchmark import rounds
     from fashion_vgg.benchmark.loops import BareLoop
 
@@ -84,7 +84,8 @@ def grow(cfg: DictConfig, device: "torch.device") -> dict[str, Any]:
         for key, values in cfg.bench.growth.items()
         for value in values
     ]
-    return rounds.measure(loops, cfg.bench.rounds, cfg.bench.block_seconds, device).to_dict()
+    measured = [rounds.measure([loop], cfg.bench.rounds, cfg.bench.block_seconds, device) for loop in loops]
+    return rounds.joined(measured).to_dict()
 
 
 if __name__ == "__main__":

@@ -20,6 +20,11 @@ class Ceilings(NamedTuple):
     bytes_per_sec: float
 
 
+def best_of(a: Ceilings, b: Ceilings) -> Ceilings:
+    """The better of two measurements of each."""
+    return Ceilings(max(a.flop_per_sec, b.flop_per_sec), max(a.bytes_per_sec, b.bytes_per_sec))
+
+
 class Pass(NamedTuple):
     """One pass of a step over its operands, for one image; ``weights`` counts once a step, however many images."""
 

@@ -5,19 +5,23 @@ loop has freed serves the next: the seed's loop then ran 36 images/s on two core
 """
 
 import contextlib
+import gc
 import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
 import torch
 
+from fashion_vgg import allocator
 from fashion_vgg.assemble import quieten_lightning
 from fashion_vgg.benchmark import memory
-from fashion_vgg.benchmark.limit import Ceilings, measure_ceilings
+from fashion_vgg.benchmark.limit import Ceilings, best_of, measure_ceilings
 from fashion_vgg.benchmark.loops import Loop
+from fashion_vgg.errors import UserError
 
 WARMUP = {"cpu": 1, "cuda": 5}
 """Steps before the time is taken: memory is claimed, and on a GPU kernels are chosen, compiled and recorded."""
@@ -78,6 +82,9 @@ def measure(loops: Sequence[Loop], rounds: int, block_seconds: float, device: to
     """Time every loop in each round, for about so many seconds of steps but one step at least.
 
     The ceilings are measured before the first and after each round, and the best counts.
+
+    Raises:
+        UserError: a loop's process was killed.
     """
     results = [Result(loop) for loop in loops]
     dtypes = {loop.dtype for loop in loops}
@@ -90,9 +97,16 @@ def measure(loops: Sequence[Loop], rounds: int, block_seconds: float, device: to
                 speed = result.loop.batch_size / result.step_seconds[-1]
                 print(f"round {number}/{rounds}  {result.loop.name:<24}{speed:>10,.1f} images/s", flush=True)
             for dtype in dtypes:
-                again = measure_ceilings(device, dtype)
-                ceilings[dtype] = Ceilings(*map(max, ceilings[dtype], again))
+                ceilings[dtype] = best_of(ceilings[dtype], measure_ceilings(device, dtype))
     return Results(results, ceilings)
+
+
+def joined(parts: Sequence[Results]) -> Results:
+    """Several measurements of the same device as one."""
+    ceilings: dict[torch.dtype, Ceilings] = {}
+    for dtype, found in (item for part in parts for item in part.ceilings.items()):
+        ceilings[dtype] = best_of(ceilings.get(dtype, found), found)
+    return Results([result for part in parts for result in part.loops], ceilings)
 
 
 def _process() -> ProcessPoolExecutor:
@@ -101,7 +115,13 @@ def _process() -> ProcessPoolExecutor:
 
 def _take_turn(process: ProcessPoolExecutor, result: Result, block_seconds: float, device: torch.device) -> None:
     def turn() -> tuple[float, int, int]:
-        return process.submit(_turn, result.loop, WARMUP[device.type], result.steps, device).result()
+        try:
+            return process.submit(_turn, result.loop, WARMUP[device.type], result.steps, device).result()
+        except BrokenProcessPool as error:
+            raise UserError(
+                f"{result.loop.name}: its process was killed, as the system does when memory runs out: "
+                "use a smaller batch_size or image_size."
+            ) from error
 
     figures = turn()
     if not result.step_seconds:  # the very first step says how many there are in a turn
@@ -114,5 +134,8 @@ def _take_turn(process: ProcessPoolExecutor, result: Result, block_seconds: floa
 
 
 def _turn(loop: Loop, warmup: int, steps: int, device: torch.device) -> tuple[float, int, int]:
-    """In the loop's own process."""
-    return loop.seconds(warmup, steps), memory.host_peak(), memory.device_peak(device)
+    """In the loop's own process, which gives its memory back for the others' turns."""
+    seconds = loop.seconds(warmup, steps)
+    gc.collect()
+    allocator.release()
+    return seconds, memory.host_peak(), memory.device_peak(device)
