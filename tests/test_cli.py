@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 import termios
@@ -282,10 +283,11 @@ def test_runs_that_start_at_once_have_folders_of_their_own(fashion_vgg: Command,
 def test_help_lists_the_groups_and_the_commonest_overrides(fashion_vgg: Command) -> None:
     done = fashion_vgg("train", "--help")
     assert done.returncode == 0
-    for text in ("experiment: d2l, speedrun", "model: ", "trainer: cpu, ddp", "optimizer.lr=0.1", "data.val_size=5000"):
+    groups = ("experiment: best, d2l, d2l_fast, speedrun", "model: ", "trainer: cpu, ddp")
+    for text in (*groups, "optimizer.lr=0.1", "data.val_size=5000"):
         assert text in done.stdout
     usage = fashion_vgg("--help").stdout
-    assert all(command in usage for command in ("train", "describe", "fetch"))
+    assert all(command in usage for command in ("train", "bench", "describe", "fetch"))
 
 
 def test_cfg_job_prints_the_whole_configuration(fashion_vgg: Command) -> None:
@@ -329,6 +331,35 @@ def test_on_a_terminal_there_is_a_bar_and_without_one_a_line_an_epoch(
     plain = (run.parents[3] / "stdout").read_text()
     assert "Epoch 1: 100%" not in plain
     assert "epoch  1/2" in plain
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+def test_a_compiled_training_follows_the_plain_one_and_its_checkpoint_has_the_same_keys(
+    fashion_vgg: Command, data_root: Path, tmp_path: Path
+) -> None:
+    few = [f"data.root={data_root}", "trainer=cpu", "batch_size=16", "image_size=32"]
+    few += ["model.ratio=16", "model.hidden=64", "trainer.max_epochs=1", "trainer.limit_train_batches=20"]
+    few += ["trainer.limit_val_batches=2", "model.dropout=0"]
+    rows, keys = [], []
+    for settings in (["experiment=d2l"], ["experiment=d2l_fast", "trainer.precision=32-true"]):
+        root = tmp_path / settings[0]
+        root.mkdir()
+        done = fashion_vgg("train", *settings, *few, root=root)
+        assert done.returncode == 0, done.stderr
+        run = only(root, "outputs/train/*/*")
+        rows.append(read_summary(run)["final"])
+        keys.append(list(torch.load(run / "last.ckpt", weights_only=True)["state_dict"]))
+    assert rows[1]["train/loss"] == pytest.approx(rows[0]["train/loss"], rel=1e-5)
+    assert rows[1]["test/loss"] == pytest.approx(rows[0]["test/loss"], rel=1e-5)
+    assert keys[0] == keys[1]
+
+
+def test_the_recipe_for_the_highest_accuracy_trains(fashion_vgg: Command, data_root: Path, tmp_path: Path) -> None:
+    few = ["trainer=cpu", "model.ratio=16", "trainer.max_epochs=2", "trainer.limit_train_batches=2"]
+    few += ["batch_size=16", "trainer.limit_val_batches=2", f"data.root={data_root}"]
+    done = fashion_vgg("train", "experiment=best", *few, root=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert read_summary(only(tmp_path, "outputs/train/*/*"))["epochs"] == 2
 
 
 def test_a_slow_training_is_announced_before_its_first_step(data_root: Path, tmp_path: Path) -> None:
