@@ -74,6 +74,7 @@ class SomeLoop:
 
     def __init__(self, batch_size: int) -> None:
         self.batch_size = batch_size
+        self.epoch = 60_000 // batch_size
         self.work = count_work(nn.Sequential(nn.Linear(8, 3)), (1, 1, 8), momentum=False)
 
     def seconds(self, warmup: int, steps: int) -> float:
@@ -154,6 +155,7 @@ def test_growth_measures_each_size(fashion_vgg: Command, data_root: Path, tmp_pa
     ("override", "message"),
     [
         ("trainer.devices=2", "bench measures one device: leave out trainer.devices and trainer.num_nodes."),
+        ("batch_size=60000", "batch_size=60000: an epoch has too few steps to be timed; use a smaller one."),
         ("trainer.precision=64-true", "trainer.precision=64-true: bench knows 32-true and bf16-mixed."),
         ("bench.seed_loop.image_size=100", "bench.seed_loop.image_size=100 does not fit: use a multiple of 32."),
         ("bench=quik", "bench=quik: there is no such config. Did you mean quick? There are: full, growth, quick."),

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fashion_vgg import atomic
 from fashion_vgg.allocator import keep_freed_memory
-from fashion_vgg.assemble import check_parts, quieten_lightning
+from fashion_vgg.assemble import check_parts
 from fashion_vgg.compose import command
 from fashion_vgg.errors import UserError
 
@@ -21,14 +21,10 @@ if TYPE_CHECKING:
 @command("bench")
 def main(cfg: DictConfig) -> None:
     check_parts(cfg)
-    import lightning as L
-
     from fashion_vgg import fashion_mnist, summary
     from fashion_vgg.benchmark import figures, tables
 
     keep_freed_memory()
-    quieten_lightning()
-    L.seed_everything(cfg.seed, workers=True, verbose=False)
     device = chosen_device(cfg)
     environment = summary.environment(device, list(HydraConfig.get().overrides.task))
     print(tables.title(cfg, environment), flush=True)
@@ -44,14 +40,16 @@ def chosen_device(cfg: DictConfig) -> "torch.device":
     """The one device that the Trainer would train on.
 
     Raises:
-        UserError: there are to be several.
+        UserError: there are to be several, or it is neither a CPU nor an NVIDIA GPU.
     """
     import torch
 
     if cfg.trainer.devices not in (1, "auto") or cfg.trainer.num_nodes != 1:
         raise UserError("bench measures one device: leave out trainer.devices and trainer.num_nodes.")
-    wants_gpu = cfg.trainer.accelerator != "cpu"
-    return torch.device("cuda", 0) if wants_gpu and torch.cuda.is_available() else torch.device("cpu")
+    found = torch.accelerator.current_accelerator(check_available=True) if cfg.trainer.accelerator != "cpu" else None
+    if found and found.type != "cuda":
+        raise UserError(f"bench measures CPUs and NVIDIA GPUs, and not this {found.type}: add trainer=cpu.")
+    return torch.device("cuda", 0) if found else torch.device("cpu")
 
 
 def compare(cfg: DictConfig, device: "torch.device") -> dict[str, Any]:

@@ -22,6 +22,7 @@ from fashion_vgg.callbacks import History
 from fashion_vgg.data import FashionMNISTDataModule, to_input
 from fashion_vgg.errors import UserError
 
+TRAINING_IMAGES = 60_000
 AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16}
 """The precisions that the bare loop knows, and what each one's arithmetic is cast to."""
 
@@ -29,11 +30,12 @@ AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16}
 class Loop(Protocol):
     """A way to train, begun anew with every call, in a process that does nothing else.
 
-    ``work`` is what a step asks of the hardware, in numbers of ``dtype``.
+    ``work`` is what a step asks of the hardware, in numbers of ``dtype``; ``epoch`` is how many steps one has.
     """
 
     name: str
     batch_size: int
+    epoch: int
     work: Work
     dtype: torch.dtype
 
@@ -55,6 +57,7 @@ class SeedLoop:
     def __init__(self, root: Path, settings: DictConfig, device: torch.device) -> None:
         self.root, self.device = root, device
         self.image_size, self.batch_size, self.lr = settings.image_size, settings.batch_size, settings.lr
+        self.epoch = TRAINING_IMAGES // self.batch_size
         with torch.device("meta"):
             net = seed.vgg(seed.NARROW, self.image_size)
         self.work = count_work(net, (1, self.image_size, self.image_size), momentum=False)
@@ -83,6 +86,7 @@ class _OurLoop:
         self.cfg, self.device = cfg, device
         self.name = name or self.name
         self.batch_size = cfg.batch_size
+        self.epoch = (TRAINING_IMAGES - cfg.data.val_size) // self.batch_size
         if cfg.trainer.precision not in AUTOCAST:
             raise UserError(f"trainer.precision={cfg.trainer.precision}: bench knows {' and '.join(AUTOCAST)}.")
         self.autocast = AUTOCAST[cfg.trainer.precision]
@@ -144,7 +148,7 @@ class TrainerLoop(_OurLoop):
             )
             cfg.trainer.limit_train_batches = warmup + steps
             with open_dict(cfg):
-                cfg.callbacks.pop("slow_run_notice", None)  # it comes before the first step, and takes its time
+                (cfg.get("callbacks") or {}).pop("slow_run_notice", None)  # it comes before the first step
             stopwatch = Stopwatch(warmup, warmup + steps, self.device)
             trainer = make_trainer(cfg, History(folder), stopwatch)
             trainer.fit(make_classifier(cfg), instantiate(cfg.data))

@@ -23,9 +23,9 @@ from fashion_vgg.benchmark.limit import Ceilings, best_of, measure_ceilings
 from fashion_vgg.benchmark.loops import Loop
 from fashion_vgg.errors import UserError
 
-WARMUP = {"cpu": 1, "cuda": 5}
+WARMUP = {"cpu": 2, "cuda": 5}
 """Steps before the time is taken: memory is claimed, and on a GPU kernels are chosen, compiled and recorded."""
-MOST_STEPS = 400  # within an epoch, whose end is not part of a step
+MOST_STEPS = 400
 
 
 @dataclass
@@ -84,8 +84,11 @@ def measure(loops: Sequence[Loop], rounds: int, block_seconds: float, device: to
     The ceilings are measured before the first and after each round, and the best counts.
 
     Raises:
-        UserError: a loop's process was killed.
+        UserError: an epoch is too short to be timed, or a loop's process was killed.
     """
+    for loop in loops:
+        if loop.epoch <= WARMUP[device.type]:
+            raise UserError(f"batch_size={loop.batch_size}: an epoch has too few steps to be timed; use a smaller one.")
     results = [Result(loop) for loop in loops]
     dtypes = {loop.dtype for loop in loops}
     ceilings = {dtype: measure_ceilings(device, dtype) for dtype in dtypes}
@@ -124,8 +127,9 @@ def _take_turn(process: ProcessPoolExecutor, result: Result, block_seconds: floa
             ) from error
 
     figures = turn()
+    within_an_epoch = min(MOST_STEPS, result.loop.epoch - WARMUP[device.type])  # its end is not part of a step
     if not result.step_seconds:  # the very first step says how many there are in a turn
-        result.steps = max(1, min(MOST_STEPS, round(block_seconds / figures[0])))
+        result.steps = max(1, min(within_an_epoch, round(block_seconds / figures[0])))
         figures = turn() if result.steps > 1 else figures
     seconds, host_bytes, device_bytes = figures
     result.step_seconds.append(seconds / result.steps)
