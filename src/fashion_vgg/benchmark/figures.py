@@ -19,16 +19,16 @@ def compare(content: dict[str, Any]) -> Figure:
     """A bar for each loop, with its spread, and a line where its limit is."""
     figure = Figure(figsize=(7, 2.6), layout="constrained")
     axes = figure.add_subplot()
+    labels = []
     for place, (loop, color) in enumerate(zip(content["loops"], BARS, strict=True)):
         speed, limit = loop["images_per_sec"], loop["limit_images_per_sec"]
         axes.barh(place, speed, xerr=loop["images_per_sec_spread"], color=color, height=0.6, capsize=3)
         axes.vlines(limit, place - 0.4, place + 0.4, colors="tab:red", label="" if place else "the hardware's limit")
-        label = f"{speed:,.0f} images/s, {loop['share_of_limit']:.0%}"
-        axes.annotate(label, (0, place), (6, 0), textcoords="offset points", va="center", color="white", weight="bold")
-    axes.set_yticks(range(len(content["loops"])), [loop["name"] for loop in content["loops"]])
+        labels.append(f"{loop['name']}\n{speed:,.0f} images/s, {loop['share_of_limit']:.0%} of the limit")
+    axes.set_yticks(range(len(labels)), labels)
     axes.invert_yaxis()
     axes.set(xlabel=f"images a second on {content['device_name']}", xlim=(0, None))
-    axes.legend(loc="lower right", frameon=False)
+    figure.legend(loc="outside upper right", frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
@@ -51,8 +51,6 @@ def growth(content: dict[str, Any]) -> Figure:
         where = "device_bytes" if points[0][1]["device_bytes"] else "host_bytes"
         memory.plot(values, [loop[where] / 1e9 for _, loop in points], marker="o", color="tab:green")
         memory.set_xlabel(key.replace("_", " "))
-        memory.set_xticks(values)
-        memory.tick_params(axis="x", labelsize="small")
         _from_zero(time, memory)
     panels[0, 0].set_ylabel("milliseconds a step")
     panels[0, 0].legend(frameon=False)

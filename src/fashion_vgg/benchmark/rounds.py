@@ -1,7 +1,7 @@
 """Loops measured side by side: in rounds, one after another in each, so that a busy moment strikes them alike.
 
-Each loop has a process of its own, which waits while the others have their turn. In one process the memory that one
-loop has freed serves the next: the seed's loop then ran 36 images/s on two cores, and 27 as a program of its own.
+Each loop has a process of its own, which waits while the others have their turn: how memory is handed out, and its
+peak, are a whole process's.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from fashion_vgg.benchmark.limit import Ceilings, best_of, measure_ceilings
 from fashion_vgg.benchmark.loops import Loop
 from fashion_vgg.errors import UserError
 
-WARMUP = {"cpu": 2, "cuda": 5}
+WARMUP = {"cpu": 1, "cuda": 5}
 """Steps before the time is taken: memory is claimed, and on a GPU kernels are chosen, compiled and recorded."""
 MOST_STEPS = 400
 
@@ -90,7 +90,7 @@ def measure(loops: Sequence[Loop], rounds: int, block_seconds: float, device: to
         if loop.epoch <= WARMUP[device.type]:
             raise UserError(f"batch_size={loop.batch_size}: an epoch has too few steps to be timed; use a smaller one.")
     results = [Result(loop) for loop in loops]
-    dtypes = {loop.dtype for loop in loops}
+    dtypes = list(dict.fromkeys(loop.dtype for loop in loops))
     ceilings = {dtype: measure_ceilings(device, dtype) for dtype in dtypes}
     with contextlib.ExitStack() as stack:
         processes = [stack.enter_context(_process()) for _ in loops]

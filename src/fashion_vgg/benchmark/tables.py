@@ -62,9 +62,10 @@ def _notes(content: dict[str, Any]) -> list[str]:
     notes += [f"{g:.2f} GFLOP and {mb:.1f} MB an image at least: {limit:,.1f} images/s." for g, mb, limit in works]
     ratios, data = content["ratios"], content["data"]
     longer = 1 / ratios["trainer_over_bare"] - 1
+    more = f"{abs(longer):.1%} {'more' if longer > 0 else 'less'}"
     notes.append(
-        f"Trainer.fit does {ratios['trainer_over_seed']:.2f} times the images/s of the seed's loop; a step takes "
-        f"{abs(longer):.1%} {'more' if longer > 0 else 'less'} time than in the bare loop (medians of the rounds' ratios)."
+        f"Trainer.fit does {ratios['trainer_over_seed']:.2f} times the images/s of the seed's loop; its step takes "
+        f"{more} time than the bare loop's (medians of the rounds' ratios)."
     )
     equal = "equal to the last bit" if data["equal_to_the_last_bit"] else "NOT EQUAL"
     notes.append(
