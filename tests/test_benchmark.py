@@ -11,7 +11,7 @@ from fashion_vgg import seed
 from fashion_vgg.benchmark import figures
 from fashion_vgg.benchmark.limit import Ceilings, count_work, measure_ceilings
 from fashion_vgg.benchmark.rounds import Result
-from fashion_vgg.vgg import VGG
+from fashion_vgg.vgg import VGG, vgg_block
 from tests.conftest import Command
 
 
@@ -43,6 +43,15 @@ def test_the_bytes_of_a_network_counted_by_hand() -> None:
     assert work.bytes_an_image(batch_size=10, bytes_a_number=4) == pytest.approx(
         4 * (forward + backward + weights / 10)
     )
+
+
+@pytest.mark.parametrize(("pool_before_norm", "normalised"), [(False, 32), (True, 8)])
+def test_a_batch_norm_reads_its_own_numbers_three_times_more(pool_before_norm: bool, normalised: int) -> None:
+    def numbers(batch_norm: bool) -> float:
+        net = vgg_block(1, 1, 2, batch_norm, batch_norm and pool_before_norm)
+        return count_work(net, (1, 4, 4), momentum=False).bytes_an_image(1, 4) / 4
+
+    assert numbers(batch_norm=True) - numbers(batch_norm=False) == pytest.approx(3 * normalised)
 
 
 def test_the_least_time_is_the_slower_of_arithmetic_and_memory_in_each_pass(narrow: nn.Module) -> None:

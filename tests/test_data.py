@@ -109,6 +109,16 @@ def test_the_validation_split_is_stratified_fixed_and_disjoint(data_root: Path, 
     assert torch.equal(hashes(together).sort().values, hashes(everything).sort().values)
 
 
+def test_images_are_augmented_in_training_alone(data_root: Path) -> None:
+    datamodule = make(data_root, image_size=28, flip=1.0)
+    datamodule.trainer = process(0, 1)
+    batch = datamodule.test_set[:5]
+    plain = to_input(batch[0], 28)
+    for training, expected in ((True, plain.flip(3)), (False, plain)):
+        datamodule.trainer.training = training
+        assert torch.equal(datamodule.on_after_batch_transfer(batch, 0)[0], expected)
+
+
 def process(rank: int, processes: int) -> Any:
     """As much of a Trainer as a data module asks of one of several processes."""
     strategy = SimpleNamespace(root_device=torch.device("cpu"))

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from fashion_vgg import seed
 from fashion_vgg.callbacks import History, SlowRunNotice, Throughput
 from fashion_vgg.callbacks.result_figure import draw
-from fashion_vgg.classifier import ImageClassifier
+from fashion_vgg.classifier import Figures, ImageClassifier
 from fashion_vgg.data import FashionMNISTDataModule
 from fashion_vgg.vgg import VGG
 
@@ -172,6 +172,16 @@ class TestSeed:
         trainer.fit(ImageClassifier(VGG(seed.VGG11, ratio=4, image_size=96), partial(SGD, lr=0.05)), datamodule)
         taken = 320 / history.rows[0]["images_per_sec"]
         assert taken / 4 < estimate.seconds < taken * 4
+
+
+def test_an_epochs_loss_is_summed_in_float32_whatever_the_networks_precision() -> None:
+    figures = Figures("train").to(torch.bfloat16)
+    figures.reset()
+    for _ in range(500):
+        figures.update(
+            torch.tensor(0.5, dtype=torch.bfloat16), torch.zeros(128, 10), torch.zeros(128, dtype=torch.long)
+        )
+    assert figures.compute()["train/loss"].item() == 0.5
 
 
 def loader(datamodule: FashionMNISTDataModule) -> Any:

@@ -68,7 +68,11 @@ def bf16_is_fast(accelerator: str) -> bool:
 
 
 def make_trainer(cfg: DictConfig, history: "History", *further: "L.Callback") -> "L.Trainer":
-    """The Trainer with its loggers, the configured callbacks, and further ones after them."""
+    """The Trainer with its loggers, the configured callbacks, and further ones after them.
+
+    Raises:
+        UserError: a setting of the Trainer does not go with the data or the compiled network.
+    """
     nodes = cfg.get("callbacks") or {}
     callbacks = [instantiate(node) for node in nodes.values() if fits_split(node, cfg.data.val_size)]
     trainer: L.Trainer = instantiate(
@@ -77,6 +81,12 @@ def make_trainer(cfg: DictConfig, history: "History", *further: "L.Callback") ->
         logger=[instantiate(node) for node in (cfg.get("logger") or {}).values()],
         enable_progress_bar=cfg.trainer.enable_progress_bar and sys.stdout.isatty(),
     )
+    if trainer.overfit_batches:  # type: ignore[attr-defined]
+        raise UserError("trainer.overfit_batches does not fit: batches are dealt out whole; use limit_train_batches.")
+    if cfg.compile not in (None, "default") and trainer.accumulate_grad_batches > 1:
+        raise UserError(
+            f"compile={cfg.compile} does not fit accumulate_grad_batches, whose sums CUDA graphs overwrite."
+        )
     return trainer
 
 
@@ -100,5 +110,8 @@ def make_net(cfg: DictConfig) -> "nn.Module":
     """The network, compiled where that is wanted: in place, so that a checkpoint's keys are the same."""
     net: nn.Module = instantiate(cfg.model)
     if cfg.compile:
+        import torch
+
+        torch.compiler.reset()  # a sweep's networks would fill one cache, and the ninth graph would not be compiled
         net.compile(mode=cfg.compile, dynamic=False)
     return net

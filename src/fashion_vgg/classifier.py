@@ -38,6 +38,13 @@ class Figures(Metric):
         self.right += (logits.argmax(dim=1) == labels).sum()
         self.images += len(labels)
 
+    def _apply(self, *args: Any, **kwargs: Any) -> "Figures":
+        # A "true" half precision casts every module, and a sum over an epoch would drown in bfloat16's eight bits.
+        super()._apply(*args, **kwargs)
+        self.loss = self.loss.float()
+        self._defaults["loss"] = torch.tensor(0.0)
+        return self
+
     def compute(self) -> dict[str, Tensor]:
         return {f"{self.stage}/loss": self.loss / self.images, f"{self.stage}/acc": self.right / self.images}
 

@@ -31,6 +31,11 @@ class Pass(NamedTuple):
     flop: float = 0
     activations: float = 0
     weights: float = 0
+    float32_weights: float = 0  # those that stay float32 in a mixed precision
+
+    def bytes_moved(self, batch_size: int, bytes_a_number: int) -> float:
+        """By a step on so many images."""
+        return (batch_size * self.activations + self.weights) * bytes_a_number + self.float32_weights * 4
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class Work:
         return sum(
             max(
                 batch_size * p.flop / ceilings.flop_per_sec,
-                (batch_size * p.activations + p.weights) * bytes_a_number / ceilings.bytes_per_sec,
+                p.bytes_moved(batch_size, bytes_a_number) / ceilings.bytes_per_sec,
             )
             for p in self.passes
         )
@@ -55,7 +60,7 @@ class Work:
 
     def bytes_an_image(self, batch_size: int, bytes_a_number: int) -> float:
         """Bytes moved an image, the weights' shared by the batch."""
-        return sum(p.activations + p.weights / batch_size for p in self.passes) * bytes_a_number
+        return sum(p.bytes_moved(batch_size, bytes_a_number) for p in self.passes) / batch_size
 
 
 def measure_ceilings(device: torch.device, dtype: torch.dtype) -> Ceilings:
@@ -93,7 +98,7 @@ def count_work(net: nn.Module, size: tuple[int, int, int], momentum: bool) -> Wo
         operands = Pass(layer.flop, layer.inputs + layer.outputs, layer.weights)
         passes += [operands] * (2 if index == 0 else 3)
         passes.append(Pass(activations=_elementwise(layer)))
-        passes.append(Pass(weights=(5 if momentum else 3) * layer.weights))
+        passes.append(Pass(float32_weights=(5 if momentum else 3) * layer.weights))
     return Work(tuple(passes))
 
 
@@ -104,7 +109,7 @@ class _Layer:
     outputs: int
     weights: int
     following: int  # numbers that the elementwise layers after it leave
-    batch_norm: bool = False
+    norm: int = 0  # numbers that a batch norm among them takes
 
 
 def _layers(net: nn.Module, size: tuple[int, int, int]) -> list[_Layer]:
@@ -118,7 +123,7 @@ def _layers(net: nn.Module, size: tuple[int, int, int]) -> list[_Layer]:
             layers.append(_Layer(2 * weights * positions, inputs[0].numel(), output.numel(), weights, output.numel()))
         elif layers:
             layers[-1].following = output.numel()
-            layers[-1].batch_norm |= isinstance(module, nn.BatchNorm2d)
+            layers[-1].norm += inputs[0].numel() if isinstance(module, nn.BatchNorm2d) else 0
 
     hooks = [module.register_forward_hook(record) for module in net.modules() if not list(module.children())]
     weight = next(net.parameters())
@@ -131,12 +136,11 @@ def _layers(net: nn.Module, size: tuple[int, int, int]) -> list[_Layer]:
 
 def _elementwise(layer: _Layer) -> float:
     """Numbers that the layers between this one and the next read and write, forward and backward."""
-    if layer.following == layer.outputs and not layer.batch_norm:
+    if layer.following == layer.outputs and not layer.norm:
         return layer.outputs  # the ReLU's mask, read where the gradient is written
     forward = layer.outputs + layer.following
     backward = layer.following + 2 * layer.outputs
-    sums = 3 * layer.outputs if layer.batch_norm else 0
-    return forward + backward + sums
+    return forward + backward + 3 * layer.norm
 
 
 def _best_seconds(work: Callable[[], object], device: torch.device) -> float:

@@ -67,6 +67,7 @@ class SeedLoop:
         net = seed.vgg(seed.NARROW, self.image_size).to(self.device)
         with warnings.catch_warnings(), tempfile.TemporaryDirectory() as root:
             warnings.filterwarnings("ignore", ".*worker processes")  # four, as in the book, on however many cores
+            warnings.filterwarnings("ignore", ".*multi-threaded, use of fork")  # the loader's own way to start them
             fashion_mnist.unpack(self.root, Path(root))
             loader = seed.loader(Path(root), self.batch_size, self.image_size)
             batches = itertools.chain.from_iterable(itertools.repeat(loader))
@@ -143,7 +144,7 @@ class TrainerLoop(_OurLoop):
                 self.cfg,
                 {
                     "output_dir": folder,
-                    "trainer": {"max_epochs": 1, "limit_val_batches": 0, "enable_progress_bar": False},
+                    "trainer": {"max_epochs": 1, "limit_val_batches": 0, "devices": 1, "enable_progress_bar": False},
                 },
             )
             cfg.trainer.limit_train_batches = warmup + steps

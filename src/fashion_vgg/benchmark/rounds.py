@@ -142,4 +142,6 @@ def _turn(loop: Loop, warmup: int, steps: int, device: torch.device) -> tuple[fl
     seconds = loop.seconds(warmup, steps)
     gc.collect()
     allocator.release()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
     return seconds, memory.host_peak(), memory.device_peak(device)
