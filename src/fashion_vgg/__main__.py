@@ -9,6 +9,8 @@ from fashion_vgg import __version__
 COMMANDS = {
     "fetch": "get the data set now; train does it by itself",
     "train": "train a network, or several with -m",
+    "test": "score a run's weights on the test set",
+    "export": "write a run's weights as safetensors, with a checksum",
     "bench": "measure training on this machine against the seed's loop and the hardware's limit",
     "describe": "print a network's output shapes, parameters and multiply-adds",
 }

@@ -25,6 +25,7 @@ def quieten_lightning() -> None:
     for package in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(package).setLevel(logging.WARNING)
     for message in (
+        "your dataloader is not resumable",  # ours goes on where the training does (see `data.LateLoader`)
         "does not have many workers",  # batches are slices of memory: a loader keeps up without
         "Checkpoint directory .* exists and is not empty",  # the run's folder is new, and has its config by then
         "`isinstance.treespec, LeafSpec.` is deprecated",  # of Lightning's own use of torch
@@ -67,18 +68,31 @@ def bf16_is_fast(accelerator: str) -> bool:
     return accelerator in ("auto", "cpu") and bool(torch.cpu.get_capabilities().get("amx_bf16"))
 
 
-def make_trainer(cfg: DictConfig, history: "History", *further: "L.Callback") -> "L.Trainer":
+def make_trainer(cfg: DictConfig, history: "History", *further: "L.Callback", epochs_done: int = 0) -> "L.Trainer":
     """The Trainer with its loggers, the configured callbacks, and further ones after them.
+
+    Args:
+        cfg: the whole configuration.
+        history: comes first, so that a checkpoint has the row of its own epoch.
+        further: come last; the checkpoints do, so that they have what the others did.
+        epochs_done: by the training that is resumed; what TensorBoard has of later ones will be written again.
 
     Raises:
         UserError: a setting of the Trainer does not go with the data or the compiled network.
     """
+    from fashion_vgg.checkpoint_io import CheckedCheckpointIO
+
     nodes = cfg.get("callbacks") or {}
     callbacks = [instantiate(node) for node in nodes.values() if fits_split(node, cfg.data.val_size)]
+    loggers = [
+        instantiate(node, **({"purge_step": epochs_done + 1} if epochs_done and "TensorBoard" in node._target_ else {}))
+        for node in (cfg.get("logger") or {}).values()
+    ]
     trainer: L.Trainer = instantiate(
         cfg.trainer,
-        callbacks=[history, *callbacks, *further],  # first, so that a checkpoint has the row of its own epoch
-        logger=[instantiate(node) for node in (cfg.get("logger") or {}).values()],
+        callbacks=[history, *callbacks, *further],
+        logger=loggers,
+        plugins=[CheckedCheckpointIO()],
         enable_progress_bar=cfg.trainer.enable_progress_bar and sys.stdout.isatty(),
     )
     if trainer.overfit_batches:  # type: ignore[attr-defined]

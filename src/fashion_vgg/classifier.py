@@ -1,5 +1,6 @@
 """The LightningModule: loss, metrics and optimizer around a network that classifies images."""
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric
+
+from fashion_vgg.weights import fitting
 
 Stage = Literal["train", "val", "test"]
 
@@ -45,6 +48,17 @@ class Figures(Metric):
         self._defaults["loss"] = torch.tensor(0.0)
         return self
 
+    @property
+    def sums(self) -> dict[str, Tensor]:
+        """The state, to save it and to set it."""
+        return {name: getattr(self, name).clone() for name in self._defaults}
+
+    @sums.setter
+    def sums(self, sums: dict[str, Tensor]) -> None:
+        for name in self._defaults:
+            setattr(self, name, sums[name].to(self.device))
+        self._update_count = 1  # or torchmetrics warns that there is nothing to compute
+
     def compute(self) -> dict[str, Tensor]:
         return {f"{self.stage}/loss": self.loss / self.images, f"{self.stage}/acc": self.right / self.images}
 
@@ -79,6 +93,7 @@ class ImageClassifier(L.LightningModule):
         self.train_figures = Figures("train")
         self.val_figures = Figures("val")
         self.test_figures = Figures("test")
+        self._lr = math.nan
 
     def forward(self, images: Tensor) -> Tensor:
         # Its dtype is what a "true" precision of the Trainer makes it; a mixed one leaves it float32, for the loss too.
@@ -110,7 +125,7 @@ class ImageClassifier(L.LightningModule):
         self._log(self.figures_of(self.eval_stage).compute(), to_loggers=False)
 
     def on_train_epoch_end(self) -> None:
-        row = self.figures_of("train").compute()
+        row: dict[str, Any] = self.figures_of("train").compute()
         if self.figures_of(self.eval_stage).update_called:
             row |= self.figures_of(self.eval_stage).compute()
         row["lr"] = self._lr
@@ -127,6 +142,18 @@ class ImageClassifier(L.LightningModule):
             return optimizer
         scheduler = self.make_scheduler(optimizer, total_steps=int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # Of the epoch so far, over all processes.
+        with self.train_figures.sync_context():
+            checkpoint["train_figures"] = self.train_figures.sums
+        checkpoint["lr"] = self._lr
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["state_dict"] = fitting(checkpoint["state_dict"], self)
+        self._lr = checkpoint.get("lr", math.nan)
+        if "train_figures" in checkpoint and self.global_rank == 0:  # not there in checkpoints of early versions
+            self.train_figures.sums = checkpoint["train_figures"]
 
     @property
     def eval_stage(self) -> Stage:

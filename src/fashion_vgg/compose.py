@@ -1,11 +1,13 @@
 """From the command line to a checked configuration: what the commands share."""
 
+import errno
 import functools
 import hashlib
 import os
 import secrets
+import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,8 +26,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from fashion_vgg import rules
-from fashion_vgg.errors import UserError
+from fashion_vgg import interruption, rules, trust
+from fashion_vgg.errors import Stopped, UserError
 
 # In a wheel the configs lie inside the package, in a checkout at its top.
 _PACKAGE = Path(__file__).parent
@@ -44,10 +46,17 @@ def _folder_name(overrides: str) -> str:
 OmegaConf.register_new_resolver("folder_name", _folder_name, replace=True)
 
 
-def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
+def command(
+    config_name: str, prepare: Callable[[Sequence[str]], list[str]] | None = None
+) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Make ``task(cfg)`` a command: compose ``conf/<config_name>.yaml`` with the command line, check it, run the task.
 
-    A user's mistake ends it with exit status 2 and one or two lines; ``HYDRA_FULL_ERROR=1`` shows the traceback.
+    A user's mistake ends it with exit status 2 and one or two lines, a training that goes wrong with 1, a signal with
+    128 and its number; ``HYDRA_FULL_ERROR=1`` shows the traceback of a mistake.
+
+    Args:
+        config_name: the composition root.
+        prepare: takes and gives the command line's arguments, before Hydra reads them.
     """
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
@@ -55,12 +64,17 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
         def job(cfg: DictConfig) -> Any:
             # In a sweep the error goes to Hydra, so that the other jobs run before it is told.
             with _mistakes_told(config_name, unless=in_sweep() or _tracebacks_wanted()):
+                trust.check(cfg)
                 rules.check(cfg)
                 return task(cfg)
 
         @functools.wraps(task)
         def main() -> None:
-            with _mistakes_told(config_name, unless=_tracebacks_wanted()):
+            interruption.listen()
+            with _stop_told(), _mistakes_told(config_name, unless=_tracebacks_wanted()):
+                trust.check_named_folders(sys.argv[1:])
+                if prepare:
+                    sys.argv[1:] = prepare(sys.argv[1:])
                 job()
 
         return main
@@ -82,6 +96,16 @@ def _tracebacks_wanted() -> bool:
 
 
 @contextmanager
+def _stop_told() -> Iterator[None]:
+    try:
+        yield
+    except Stopped as stopped:
+        if stopped.signum:
+            print(with_notes(stopped, str(stopped)).replace("\n", " "), file=sys.stderr)
+        sys.exit(stopped.status)
+
+
+@contextmanager
 def _mistakes_told(config_name: str, unless: bool) -> Iterator[None]:
     try:
         yield
@@ -89,8 +113,13 @@ def _mistakes_told(config_name: str, unless: bool) -> Iterator[None]:
         message = explain(error, config_name)
         if unless or message is None:
             raise
-        print(message, file=sys.stderr)
-        sys.exit(2)
+        print(with_notes(error, message), file=sys.stderr)
+        sys.exit(error.status if isinstance(error, UserError) else 2)
+
+
+def with_notes(error: BaseException, message: str) -> str:
+    """A message for an error, and what was added to it on its way."""
+    return "\n".join([message, *getattr(error, "__notes__", ())])
 
 
 def explain(error: BaseException, config_name: str) -> str | None:
@@ -100,6 +129,10 @@ def explain(error: BaseException, config_name: str) -> str | None:
     match error:
         case UserError():
             return str(error)
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EROFS | errno.EACCES):
+            path = Path(error.filename or ".")
+            what = path if error.filename else "A file"
+            return f"{what} cannot be written: {error.strerror} ({_free_space(path)}). Use another folder or disk."
         case MissingConfigException(missing_cfg_file=str(file), options=list(options)):
             group, _, option = file.rpartition("/")
             hint = rules.suggestion(option, options)
@@ -120,6 +153,11 @@ def explain(error: BaseException, config_name: str) -> str | None:
             nulls = " ".join(word for word in sys.argv if word.endswith("=null"))
             return f"{nulls}: a group takes the name of one of its configs; --help lists them."
     return None
+
+
+def _free_space(path: Path) -> str:
+    existing = next(folder for folder in path.absolute().parents if folder.exists())
+    return f"{shutil.disk_usage(existing).free / 1e6:,.1f} MB are free"
 
 
 def _unknown_key(key: str, config_name: str) -> str:

@@ -1,6 +1,7 @@
 """The LightningDataModule: bytes in the device's memory, sliced by whole batches, resized and scaled there."""
 
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from torchvision.transforms.v2.functional import resize
 
 from fashion_vgg import augment, fashion_mnist
 from fashion_vgg.errors import UserError
+from fashion_vgg.seeding import seed_at
 
 Batch = tuple[Tensor, Tensor]
 
@@ -24,13 +26,22 @@ class Batches(DistributedSampler[Tensor]):
     With ``shuffle`` their order is a function of the seed and the epoch alone, and images that the processes cannot
     share equally are left out, others in each epoch; without, every image comes once, in the data set's order.
     Lightning leaves a `DistributedSampler` alone, and would deal out any other's batches to the processes once more.
+    The first ``batches_done()`` of an epoch are left out, for a training that is resumed within it.
     """
 
     def __init__(
-        self, dataset: TensorDataset, batch_size: int, processes: int, rank: int, shuffle: bool, seed: int
+        self,
+        dataset: TensorDataset,
+        batch_size: int,
+        processes: int,
+        rank: int,
+        shuffle: bool,
+        seed: int,
+        batches_done: Callable[[], int] = lambda: 0,
     ) -> None:
         super().__init__(dataset, processes, rank, shuffle, seed)
         self.batch_size = batch_size
+        self.batches_done = batches_done
         self.device = dataset.tensors[0].device
         shared = len(dataset) - len(dataset) % processes if shuffle else len(dataset)
         self._mine = slice(rank, shared, processes)
@@ -40,12 +51,22 @@ class Batches(DistributedSampler[Tensor]):
 
     def __iter__(self) -> Iterator[Any]:
         indices = self._shuffled() if self.shuffle else torch.arange(self._mine.stop)
-        return iter(torch.split(indices[self._mine].to(self.device), self.batch_size))
+        left = indices[self._mine][self.batches_done() * self.batch_size :]
+        return iter(torch.split(left.to(self.device), self.batch_size))
 
     def _shuffled(self) -> Tensor:
-        # Seed and epoch apart: added up, an epoch of one seed would have the order of another epoch of the next seed.
-        generator = torch.Generator().manual_seed(self.seed << 20 | self.epoch)
+        generator = torch.Generator().manual_seed(seed_at(self.seed, self.epoch))
         return torch.randperm(len(self.dataset), generator=generator)  # type: ignore[arg-type]
+
+
+class LateLoader(DataLoader[Any]):
+    """Begins an epoch when its first batch is asked for.
+
+    Lightning makes the iterator of a resumed training before it knows in which epoch, and at which batch, that is.
+    """
+
+    def __iter__(self) -> Any:
+        yield from super().__iter__()
 
 
 class FashionMNISTDataModule(L.LightningDataModule):
@@ -61,13 +82,16 @@ class FashionMNISTDataModule(L.LightningDataModule):
         batch_size: images a step, over all processes together.
         val_size: images held out of the training set for validation, each class alike. At 0, the seed's protocol, the
             whole training set trains, and the test set is scored after every epoch.
-        seed: of the order in which images are trained on, which is a function of the seed and the epoch alone.
+        seed: of the order in which images are trained on, a function of the seed and the epoch alone; and of each
+            step's random numbers, the augmentation's and dropout's, a function of the seed and the step alone (and of
+            the process, where there are several).
         split_seed: of the choice of validation images.
         flip: probability with which a training image is flipped, left to right.
         shift: pixels, of 28, by which a training image is moved at most in each direction.
         erase: side in pixels of a square made black in each training image.
         num_workers: loader processes; the slicing is so quick that none is needed. With any, the images stay in the
             host's memory, and a batch's bytes travel to the device.
+        worker_timeout: seconds after which a loader process that gives no batch ends the training.
     """
 
     def __init__(
@@ -82,6 +106,7 @@ class FashionMNISTDataModule(L.LightningDataModule):
         shift: int = 0,
         erase: int = 0,
         num_workers: int = 0,
+        worker_timeout: float = 60,
     ) -> None:
         super().__init__()
         self.root = Path(root).expanduser()
@@ -94,6 +119,7 @@ class FashionMNISTDataModule(L.LightningDataModule):
         self.shift = shift
         self.erase = erase
         self.num_workers = num_workers
+        self.worker_timeout = worker_timeout
 
     @property
     def eval_stage(self) -> Literal["val", "test"]:
@@ -134,6 +160,12 @@ class FashionMNISTDataModule(L.LightningDataModule):
     def test_dataloader(self) -> DataLoader[Any]:
         return self._loader(self.test_set, shuffle=False)
 
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        if self.trainer and self.trainer.training:  # the first thing that happens to a batch
+            step = self.trainer.fit_loop.total_batch_idx + 1
+            torch.manual_seed(seed_at(self.seed, step, self.trainer.global_rank))
+        return batch
+
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         images, labels = batch
         if self.trainer and self.trainer.training:
@@ -155,21 +187,33 @@ class FashionMNISTDataModule(L.LightningDataModule):
 
     def _loader(self, dataset: TensorDataset, shuffle: bool) -> DataLoader[Any]:
         processes, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        return DataLoader(
+        done = self._batches_done if shuffle else lambda: 0
+        return LateLoader(
             dataset,
             # Each index that it gives is a tensor, which takes a whole batch out of the data set's tensors.
-            sampler=Batches(dataset, self.share_of_batch(processes), processes, rank, shuffle, self.seed),
+            sampler=Batches(dataset, self.share_of_batch(processes), processes, rank, shuffle, self.seed, done),
             batch_size=None,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
+            timeout=self.worker_timeout if self.num_workers else 0,
+            worker_init_fn=_leave_ctrl_c_to_the_training,
             # Its own, so that making a loader leaves the random state of the training alone.
             generator=torch.Generator(),
         )
+
+    def _batches_done(self) -> int:
+        """Of the epoch that the Trainer is in: none but where it was resumed within one."""
+        return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if self.trainer else 0
 
     @property
     def _store(self) -> torch.device:
         """Where the images lie: on the device that trains, so that no step waits for a transfer."""
         return self.trainer.strategy.root_device if self.trainer and not self.num_workers else torch.device("cpu")
+
+
+def _leave_ctrl_c_to_the_training(worker: int) -> None:
+    """It comes to every process of a terminal's job, and the training may still want a batch to end its step."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def to_input(images: Tensor, size: int) -> Tensor:

@@ -27,6 +27,8 @@ from fashion_vgg.errors import UserError
 
 Split = Literal["train", "test"]
 
+CLASSES = 10
+
 log = logging.getLogger(__name__)
 
 DEBIAN_PACKAGE = "dataset-fashion-mnist"

@@ -1,7 +1,8 @@
 """``fashion-vgg train``: compose, train, and leave a folder that tells the whole story."""
 
 import logging
-import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from fashion_vgg import resume
 from fashion_vgg.allocator import keep_freed_memory
 from fashion_vgg.assemble import check_parts, make_classifier, make_trainer, quieten_lightning
 from fashion_vgg.compose import command, in_sweep
@@ -24,34 +26,92 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@command("train")
+def with_the_runs_overrides(argv: Sequence[str]) -> list[str]:
+    """The command line, and before it the overrides of the run that ``resume=`` names."""
+    return resume.arguments(argv, "resume", resume.runs_folder())
+
+
+@command("train", prepare=with_the_runs_overrides)
 def main(cfg: DictConfig) -> None:
     check_parts(cfg)
-    import lightning as L
-
-    from fashion_vgg.callbacks import History
+    from lightning.fabric.utilities.rank_zero import rank_zero_only
 
     keep_freed_memory()
     quieten_lightning()
+    with resume.locked(Path(cfg.output_dir)) if getattr(rank_zero_only, "rank", 0) == 0 else nullcontext():
+        train(cfg)
+
+
+def train(cfg: DictConfig) -> None:
+    """Train in the run's folder, which no other process does."""
+    import lightning as L
+
+    from fashion_vgg import failures
+    from fashion_vgg.callbacks import History
+
+    checkpoint, epochs_done = where_to_begin(cfg)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
-    history = History(cfg.output_dir)
-    trainer = make_trainer(cfg, history)
+    history, checkpoints = History(cfg.output_dir), instantiate(cfg.checkpoint)
+    trainer = make_trainer(cfg, history, checkpoints, epochs_done=epochs_done)
     classifier, datamodule = make_classifier(cfg), instantiate(cfg.data)
     check_processes(trainer, datamodule)
     if trainer.is_global_zero:
-        OmegaConf.save(cfg, Path(cfg.output_dir, "config.yaml"), resolve=True)
-        settings: Any = OmegaConf.to_container(cfg, resolve=True)
-        for logger in trainer.loggers:
-            logger.log_hyperparams(settings)
-        log.info("Results go to %s", cfg.output_dir)
+        begin_record(cfg, trainer)
+    with way_on_told(cfg):
+        with failures.told(trainer, classifier, datamodule):
+            trainer.fit(classifier, datamodule, ckpt_path=checkpoint)
+        rows, seconds = list(history.rows), history.seconds  # a checkpoint that is loaded to test it brings its own
+        test = test_best(trainer, datamodule) if cfg.data.val_size else {}
+        if trainer.is_global_zero:
+            report(cfg, trainer, rows, test, seconds)
+            checkpoints.prune()
 
-    start = time.perf_counter()
-    trainer.fit(classifier, datamodule)
-    wall_seconds = time.perf_counter() - start
-    rows = list(history.rows)  # loading a checkpoint to test it takes the history back with it
-    test = test_best(trainer, datamodule) if cfg.data.val_size else {}
-    if trainer.is_global_zero:
-        report(cfg, trainer, rows, test, wall_seconds)
+
+def where_to_begin(cfg: DictConfig) -> tuple[Path | None, int]:
+    """The checkpoint to go on from, if there is one, and the number of epochs that were done by then.
+
+    Raises:
+        UserError: the folder is another run's, or there is nothing to go on from with these settings.
+    """
+    folder = Path(cfg.checkpoint.folder)
+    if not cfg.resume:
+        if resume.checkpoints(folder):
+            raise UserError(f"{folder} has another run's checkpoints: go on with it by resume=, or use a new folder.")
+        return None, 0
+    if run := resume.run_folder(Path(cfg.resume)):
+        resume.check_unchanged(cfg, run)
+    newest = resume.newest_whole(resume.checkpoints(Path(cfg.resume) if Path(cfg.resume).is_file() else folder))
+    if newest is None:
+        log.info("%s has no checkpoint yet: the training begins anew.", folder)
+        return None, 0
+    path, content = newest
+    progress = content.get("loops", {}).get("fit_loop")
+    if not progress:
+        raise UserError(f"{path} holds weights alone: there is no training in it to go on with.")
+    log.info("Goes on from %s, after step %s", path, f"{content['global_step']:,}")
+    return path, progress["epoch_progress"]["current"]["processed"]
+
+
+def begin_record(cfg: DictConfig, trainer: "L.Trainer") -> None:
+    """Write down what is about to be trained."""
+    resume.record(cfg, HydraConfig.get().overrides.task, Path(cfg.output_dir))
+    settings: Any = OmegaConf.to_container(cfg, resolve=True)
+    for logger in trainer.loggers:
+        logger.log_hyperparams(settings)
+    log.info("Results go to %s", cfg.output_dir)
+
+
+@contextmanager
+def way_on_told(cfg: DictConfig) -> Iterator[None]:
+    """Whatever ends the training, its message says from where, and with which command, it can go on."""
+    try:
+        yield
+    except BaseException as error:
+        kept = resume.checkpoints(Path(cfg.checkpoint.folder))
+        kept_at = f"The last checkpoint is {kept[0]}. " if kept and isinstance(error, Exception) else ""
+        if kept or not isinstance(error, Exception):
+            error.add_note(f"{kept_at}Go on with: {resume.command(Path(cfg.output_dir))}")
+        raise
 
 
 def check_processes(trainer: "L.Trainer", datamodule: "FashionMNISTDataModule") -> None:

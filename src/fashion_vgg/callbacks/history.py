@@ -3,6 +3,7 @@
 import csv
 import io
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,30 +22,45 @@ class History(Checkpoint):
     It is a `Checkpoint`, though it saves none, because Lightning calls those last, when the epoch's figures are all
     there. Its rows are part of every checkpoint, so that a resumed run's table, picture and summary are whole.
 
-    ``rows`` holds a dictionary an epoch: ``epoch`` from 1, then the logged figures by name.
+    ``rows`` holds a dictionary an epoch: ``epoch`` from 1, then the logged figures by name. ``seconds`` is how long the
+    training has taken, the parts before a resume counted in.
     """
 
     def __init__(self, folder: str) -> None:
         self.path = Path(folder, "metrics.csv")
         self.rows: list[dict[str, float]] = []
         self._scored = False
+        self._seconds_before = 0.0
+        self._start: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        return self._seconds_before + (time.perf_counter() - self._start if self._start else 0.0)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._start = time.perf_counter()
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._seconds_before, self._start = self.seconds, None
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._scored = True
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # In all processes: asking for the figures makes them add theirs up.
+        self.rows.append({"epoch": trainer.current_epoch + 1, **self._figures(trainer)})
         if not trainer.is_global_zero:
             return
-        self.rows.append({"epoch": trainer.current_epoch + 1, **self._figures(trainer)})
         atomic.write(self.path, self._table())
         if trainer.progress_bar_callback is None:
             log.info(_line(self.rows[-1], trainer.max_epochs))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows}
+        return {"rows": self.rows, "seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows = list(state_dict["rows"])
+        self._seconds_before = state_dict.get("seconds", 0.0)  # not there in checkpoints of early versions
 
     def _figures(self, trainer: L.Trainer) -> dict[str, float]:
         # Lightning keeps the last evaluation's figures through the epochs that have none.

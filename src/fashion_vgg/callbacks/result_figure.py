@@ -8,6 +8,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from fashion_vgg import atomic
 from fashion_vgg.callbacks.history import History
 
 CURVES = {"train/loss": "-", "train/acc": "--", "val/acc": "-.", "test/acc": "-."}
@@ -19,15 +20,17 @@ class ResultFigure(L.Callback):
     def __init__(self, folder: str) -> None:
         self.folder = Path(folder)
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    # Not when training ends: resumed after its last step, none begins.
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
         rows = next(callback.rows for callback in trainer.callbacks if isinstance(callback, History))  # type: ignore[attr-defined]
         if not rows:
             return
         figure = draw(rows)
-        figure.savefig(self.folder / "result.png", dpi=150)
-        figure.savefig(self.folder / "result.svg")
+        for suffix in ("png", "svg"):
+            with atomic.writing(self.folder / f"result.{suffix}") as file:
+                figure.savefig(file, format=suffix, dpi=150)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_figure("result", figure, global_step=len(rows), close=False)

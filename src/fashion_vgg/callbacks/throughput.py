@@ -10,6 +10,14 @@ import torch
 class Throughput(L.Callback):
     """Logs ``images_per_sec`` of every epoch, over all devices together."""
 
+    def __init__(self) -> None:
+        self._epoch_images = 0
+        self._epoch_seconds = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # An epoch that a resumed training goes on with has no other beginning.
+        self._epoch_start = time.perf_counter() - self._epoch_seconds
+
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._epoch_images = 0
         self._epoch_start = time.perf_counter()
@@ -25,3 +33,9 @@ class Throughput(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         pl_module.log("images_per_sec", self._epoch_images / self._epoch_seconds, sync_dist=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"images": self._epoch_images, "seconds": self._epoch_seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._epoch_images, self._epoch_seconds = state_dict["images"], state_dict["seconds"]

@@ -1,0 +1,156 @@
+"""When a training saves what it takes to go on, to the last bit, from where it stopped."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
+
+from fashion_vgg import atomic, interruption
+from fashion_vgg.errors import Stopped
+
+
+class Checkpoints(Checkpoint):
+    """Saves ``last.ckpt`` every few minutes, at the end, and when a signal asks the training to stop.
+
+    The one before stays as ``last-1.ckpt`` and so on, in case the newest is altered. Steps and epochs that a kill takes
+    away are trained again, with the same images and random numbers, since these depend on the step alone.
+
+    Lightning goes on from its own checkpoints in other ways from different hooks, and leaves out or repeats an epoch's
+    end from some. So every checkpoint's progress is written as one of two: so many batches into an epoch, with its
+    evaluation still to come, or between two epochs.
+
+    Args:
+        folder: where they go.
+        every_minutes: how much a kill can cost; 0 saves after every step.
+        keep: how many are kept while the training runs.
+    """
+
+    def __init__(self, folder: str, every_minutes: float, keep: int) -> None:
+        self.folder = Path(folder)
+        self.seconds = 60 * every_minutes
+        self.paths = [self.folder / f"last{f'-{age}' if age else ''}.ckpt" for age in range(keep)]
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if stage == "fit" and trainer.is_global_zero:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            atomic.sweep(self.folder)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._saved_at = time.monotonic()
+        self._saved_at_place: tuple[int, int] | None = None
+        interruption.put_off()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        # The last batch's turn comes when its epoch's evaluation begins, or else at the epoch's end.
+        if stepped and not trainer.is_last_batch:
+            self._save_if_due(trainer)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.state.fn == "fit" and trainer.is_last_batch:
+            self._save_if_due(trainer)
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        # Averaged weights are in the place of the trained ones during an evaluation: these wait for its end.
+        averaging = any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+        if trainer.state.fn == "fit" and trainer.is_last_batch and not averaging and self._asked_to_stop(trainer):
+            self._stop(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._is_over(trainer):
+            self._save(trainer)
+        self._save_if_due(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        interruption.at_once()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        if not isinstance(exception, Stopped):
+            interruption.at_once()
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        progress = checkpoint["loops"]["fit_loop"]
+        epochs, batches = progress["epoch_progress"], progress["epoch_loop.batch_progress"]
+        begun, done = epochs["total"]["ready"], epochs["total"]["processed"]
+        within = begun > done
+        evaluating = within and trainer.is_last_batch
+        _count(epochs, "total", begun, done)
+        _count(epochs, "current", begun, done)
+        _count(batches, "total", batches["total"]["ready"])
+        _count(batches, "current", batches["current"]["ready"] if within else 0)
+        batches["is_last_batch"] = evaluating
+        # An evaluation that was begun is one that Lightning takes up again.
+        evaluation = progress["epoch_loop.val_loop.batch_progress"]
+        _count(evaluation, "total", int(evaluating), 0)
+        _count(evaluation, "current", int(evaluating), 0)
+        evaluation["is_last_batch"] = False
+        # This, Lightning counts after the batch's hooks, and once more after an evaluation that it takes up again.
+        progress["epoch_loop.state_dict"]["_batches_that_stepped"] = checkpoint["global_step"] - evaluating
+
+    def prune(self) -> None:
+        """Leave the newest alone, once the training is finished."""
+        for path in self.paths[1:]:
+            path.unlink(missing_ok=True)
+
+    def _is_over(self, trainer: L.Trainer) -> bool:
+        epochs = trainer.current_epoch + 1 == trainer.max_epochs
+        return epochs or trainer.should_stop or trainer.global_step == trainer.max_steps
+
+    def _save_if_due(self, trainer: L.Trainer) -> None:
+        late = trainer.is_global_zero and time.monotonic() - self._saved_at >= self.seconds
+        # In a training of several processes all of them save, or none: what the first one's clock and any signal say.
+        if trainer.strategy.reduce_boolean_decision(late or bool(interruption.received()), all=False):
+            if self._asked_to_stop(trainer):
+                self._stop(trainer)
+            self._save(trainer)
+
+    def _asked_to_stop(self, trainer: L.Trainer) -> bool:
+        return trainer.strategy.reduce_boolean_decision(bool(interruption.received()), all=False)
+
+    def _stop(self, trainer: L.Trainer) -> None:
+        self._save(trainer)
+        if not trainer.is_global_zero:
+            raise Stopped(0)
+        raise Stopped(interruption.received(), f"Stopped after step {trainer.global_step:,}.")
+
+    def _save(self, trainer: L.Trainer) -> None:
+        epochs: Any = trainer.fit_loop.epoch_progress.current
+        place = (trainer.global_step, epochs.processed)
+        if place == self._saved_at_place:
+            return
+        if trainer.is_global_zero:
+            self._make_room()
+        trainer.save_checkpoint(self.paths[0])
+        self._saved_at, self._saved_at_place = time.monotonic(), place
+
+    def _make_room(self) -> None:
+        """Give each checkpoint the next older one's name; the newest keeps its own, too, until it is replaced."""
+        for newer, older in reversed(list(zip(self.paths[1:], self.paths[2:], strict=False))):
+            if newer.exists():
+                newer.replace(older)
+        if len(self.paths) > 1 and self.paths[0].exists():
+            second = self.paths[1]
+            second.unlink(missing_ok=True)
+            try:
+                os.link(self.paths[0], second)
+            except OSError:  # a file system without hard links
+                self.paths[0].replace(second)
+
+
+def _count(progress: dict[str, Any], which: str, begun: int, done: int | None = None) -> None:
+    """Set a tracker of Lightning's: what has begun, and what of it is done."""
+    done = begun if done is None else done
+    progress[which] |= {"ready": begun, "started": begun, "processed": done, "completed": done}

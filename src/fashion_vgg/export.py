@@ -1,0 +1,33 @@
+"""``fashion-vgg export``: a run's weights alone, as `safetensors`, with a SHA-256 beside them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from fashion_vgg import resume
+from fashion_vgg.assemble import make_net
+from fashion_vgg.compose import command
+
+
+def with_the_runs_overrides(argv: Sequence[str]) -> list[str]:
+    """The command line, and before it the overrides of the run that ``weights=`` names."""
+    return resume.arguments(argv, "weights")
+
+
+@command("export", prepare=with_the_runs_overrides)
+def main(cfg: DictConfig) -> None:
+    import torch
+
+    from fashion_vgg import weights
+
+    path = weights.file_of(Path(cfg.weights))
+    with torch.device("meta"):
+        net = make_net(cfg)
+    to = Path(cfg.to) if cfg.to else path.with_name("weights.safetensors")
+    beside = weights.publish(weights.fitting(weights.load(path), net), to)
+    print(f"{to}\n{beside}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+"""Going on with a run: its folder found, its settings taken from its own record, its newest whole checkpoint chosen."""
+
+import logging
+import os
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from omegaconf import DictConfig, OmegaConf
+
+from fashion_vgg import atomic
+from fashion_vgg.errors import UserError
+from fashion_vgg.rules import shown
+
+log = logging.getLogger(__name__)
+
+CONFIG = "config.yaml"
+"""Written when a run is about to train: a folder without it has nothing to go on from."""
+SUMMARY = "summary.json"
+"""Written last: a folder with it is finished."""
+OVERRIDES = Path(".hydra", "overrides.yaml")
+
+# A changed value would be ignored, or spoil the training without a word.
+_KEPT = ("seed", "image_size", "batch_size", "data", "model", "classifier", "optimizer", "scheduler")
+_KEPT_OF_TRAINER = ("precision", "limit_train_batches", "accumulate_grad_batches", "max_steps")
+_FREE_OF_DATA = ("root", "num_workers", "worker_timeout")
+
+
+def arguments(argv: Sequence[str], key: str, runs: Path | None = None) -> list[str]:
+    """A command line with the overrides of the run that ``key=<folder or file>`` names put before its own.
+
+    Its own come out on top. With ``runs``, the folder of all runs, the command goes on in the run's folder, and
+    ``auto`` stands for the newest unfinished run of the same overrides, or none.
+
+    Raises:
+        UserError: there is no such folder or file.
+    """
+    own, named = [word for word in argv if not word.startswith(f"{key}=")], _value(argv, key)
+    if named is None or named == "null":
+        return list(argv)
+    if runs and {"-m", "--multirun"} & set(argv):
+        raise UserError(f"{key} goes on with one run: leave -m out.")
+    if runs and named == "auto":
+        found = _newest_unfinished(runs, own)
+        if found is None:
+            return own
+        named = str(found)
+    path = Path(named).expanduser().absolute()
+    if not path.exists():
+        raise UserError(f"{key}={named}: there is no such folder or file.")
+    words = [*_recorded(path, own), *own, f"{key}={quoted(str(path))}"]
+    folder = run_folder(path)
+    if folder and runs:
+        # The record in .hydra stays as it is: rewritten in place, a kill or a full disk would cut it.
+        words += [f"hydra.run.dir={quoted(str(folder))}", "hydra.output_subdir=null"]
+    elif path.is_dir() and not folder:
+        raise UserError(f"{key}={named}: this is no run's folder, or one whose run had not begun: it has no {CONFIG}.")
+    return words
+
+
+def run_folder(path: Path) -> Path | None:
+    """The run's folder that a path names, by itself or by a checkpoint in it."""
+    folder = path if path.is_dir() else path.parent
+    return folder if (folder / CONFIG).exists() else None
+
+
+def command(folder: Path) -> str:
+    """What to type to go on with a run."""
+    return f"fashion-vgg train {shlex.quote(f'resume={folder}')}"
+
+
+def quoted(value: str) -> str:
+    """A text as Hydra's grammar takes it, whatever is in it."""
+    escaped = re.sub(r"(\\+)('|$)", r"\1\1\2", value).replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def locked(folder: Path) -> FileLock:
+    """A lock on a run's folder, held as long as the object lives, and let go by the system when the process dies.
+
+    Raises:
+        UserError: another process trains there.
+    """
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise UserError(f"{folder}: another process is training there.") from None
+    return lock
+
+
+def checkpoints(path: Path) -> list[Path]:
+    """Those to go on from, newest first: a file itself, or a folder's ``last.ckpt``, ``last-1.ckpt`` and so on."""
+    return [path] if path.is_file() else sorted(path.glob("last*.ckpt"), key=_age)
+
+
+def newest_whole(candidates: Iterable[Path]) -> tuple[Path, dict[str, Any]] | None:
+    """The first checkpoint that loads, and its content; a warning for each that does not. None of no candidates.
+
+    Raises:
+        UserError: none of them loads.
+    """
+    from fashion_vgg import checkpoint_io
+
+    error = None
+    for path in candidates:
+        try:
+            return path, checkpoint_io.load(path)
+        except UserError as reason:
+            if error:
+                log.warning("%s", error)
+            error = reason
+            failed = path
+    if error:
+        raise UserError(f"{error} No other checkpoint is left beside {failed.name}: start a new run.")
+    return None
+
+
+def check_unchanged(cfg: DictConfig, folder: Path) -> None:
+    """Hold the settings against those that the run was started with.
+
+    Raises:
+        UserError: one that must stay has changed.
+    """
+    stored = OmegaConf.load(folder / CONFIG)
+    before = dict(_leaves(OmegaConf.to_container(stored, resolve=False)))
+    now = dict(_leaves(OmegaConf.to_container(cfg, resolve=True)))
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key) and _must_stay(key, scheduled=bool(cfg.get("scheduler"))):
+            raise UserError(
+                f"{key}={shown(now.get(key))} was {shown(before.get(key))} when {folder} was started: "
+                "a resumed run keeps its settings; leave it out, or start a new run without resume."
+            )
+
+
+def record(cfg: DictConfig, overrides: Sequence[str], folder: Path) -> None:
+    """Write the resolved configuration, and for a resumed run the overrides, where a later one finds them."""
+    kept = [override for override in overrides if _key(override) != "resume"]
+    if cfg.resume:
+        atomic.write(folder / OVERRIDES, OmegaConf.to_yaml(OmegaConf.create(kept)))
+    atomic.write(folder / CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
+
+
+def _value(argv: Sequence[str], key: str) -> str | None:
+    """What follows ``key=``, as the shell gives it: a folder's name may hold what Hydra would want quoted."""
+    values = [word.partition("=")[2] for word in argv if word.startswith(f"{key}=")]
+    if not values:
+        return None
+    value = values[-1]
+    if not Path(value).expanduser().exists() and len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+        return re.sub(r"\\(['\"\\])", r"\1", value[1:-1])
+    return value
+
+
+def _newest_unfinished(runs: Path, own: Sequence[str]) -> Path | None:
+    wanted = sorted(word for word in own if not word.startswith("-"))
+    for folder in sorted(runs.glob("*/*"), reverse=True):
+        unfinished = (folder / CONFIG).exists() and not (folder / SUMMARY).exists()
+        if unfinished and sorted(_overrides(folder)) == wanted and not _in_use(folder):
+            return folder
+    return None
+
+
+def _in_use(folder: Path) -> bool:
+    try:
+        locked(folder).release()
+    except (UserError, OSError):
+        return True
+    return False
+
+
+def _recorded(path: Path, own: Sequence[str]) -> list[str]:
+    folder = path if path.is_dir() else path.parent
+    keys = {_key(word) for word in own}
+    return [override for override in _overrides(folder) if _key(override) not in keys]
+
+
+def _overrides(folder: Path) -> list[str]:
+    """A run's own record of its overrides: those of Hydra's own keys, which can run code, are not among them."""
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(folder / OVERRIDES))
+    except Exception:  # whatever is wrong with the file, it has nothing to add
+        return []
+    words = content if isinstance(content, list) else []
+    plain = re.compile(r"(\+{0,2}|~)(?!hydra\b)\w[\w./@-]*(=.*)?", re.DOTALL)
+    return [word for word in words if isinstance(word, str) and plain.fullmatch(word) and _key(word) != "resume"]
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~")
+
+
+def _age(checkpoint: Path) -> int:
+    number = checkpoint.stem.rpartition("-")[2]
+    return int(number) if number.isdecimal() else 0
+
+
+def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in node.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _must_stay(key: str, scheduled: bool) -> bool:
+    group, _, name = key.partition(".")
+    if group == "trainer":
+        return name in _KEPT_OF_TRAINER or (name == "max_epochs" and scheduled)
+    return group in _KEPT and not (group == "data" and name in _FREE_OF_DATA)
+
+
+def runs_folder() -> Path:
+    """Where `train` makes the folders of its runs."""
+    return Path(os.environ.get("FASHION_VGG_ROOT", "."), "outputs", "train")

@@ -1,0 +1,95 @@
+"""What a configuration may make: classes of these modules, and nothing else.
+
+Hydra calls whatever a ``_target_`` names, and refuses little of it; a configuration from elsewhere could load a pickle
+or copy files. Here only a class of a listed module passes, named directly in it, before anything is imported or made.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from fashion_vgg.errors import UserError
+
+MODULES = (
+    "fashion_vgg.callbacks",
+    "fashion_vgg.classifier",
+    "fashion_vgg.data",
+    "fashion_vgg.vgg",
+    "lightning",
+    "lightning.pytorch",
+    "lightning.pytorch.callbacks",
+    "lightning.pytorch.loggers",
+    "lightning.pytorch.profilers",
+    "lightning.pytorch.strategies",
+    "torch.optim",
+    "torch.optim.lr_scheduler",
+)
+
+TRUSTED = "FASHION_VGG_TRUST"
+"""The environment variable that adds modules of one's own, separated by commas."""
+
+
+def check(cfg: DictConfig) -> None:
+    """Hold every ``_target_``, however deep, against the list.
+
+    Raises:
+        UserError: names the first that does not fit.
+    """
+    modules = {*MODULES, *os.environ.get(TRUSTED, "").split(",")}
+    for key, target in _targets(cfg):
+        module, _, name = str(target).rpartition(".")
+        if module not in modules or not re.fullmatch("[A-Z][A-Za-z0-9]*", name):
+            raise UserError(
+                f"{key}={target} does not fit: a configuration may make classes of {', '.join(MODULES)}.\n"
+                f"To trust a module of your own, name it in the environment: {TRUSTED}={module or '<module>'}."
+            )
+
+
+def check_named_folders(argv: Sequence[str]) -> None:
+    """Hold the configurations of the folders that a command line brings in against what of Hydra's own runs code.
+
+    Hydra itself makes its callbacks and logging before it gives a configuration out.
+
+    Raises:
+        UserError: names the first file that would.
+    """
+    flags = ("-cp", "--config-path", "-cd", "--config-dir")
+    for word, following in zip(argv, [*argv[1:], ""], strict=False):
+        flag, _, value = word.partition("=")
+        if flag in flags:
+            for path in sorted(Path(value or following).rglob("*.yaml")):
+                _check_hydras_own(path)
+
+
+def _check_hydras_own(path: Path) -> None:
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path))
+    except Exception:  # Hydra says what is wrong with it, if it is read at all
+        return
+    inside = content.get("hydra", content) if isinstance(content, dict) else {}
+    for key in ("callbacks", "job_logging", "hydra_logging", "searchpath"):
+        if isinstance(inside, dict) and _runs_code(key, inside.get(key)):
+            raise UserError(f"{path}: what it sets as hydra.{key} can run code, and was not used.")
+
+
+def _runs_code(key: str, node: Any) -> bool:
+    if isinstance(node, dict):
+        maker = node.get("_target_") or node.get("()") or not str(node.get("class", "logging.")).startswith("logging.")
+        return bool(maker) or any(_runs_code(key, value) for value in node.values())
+    return key == "searchpath" and bool(node)
+
+
+def _targets(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, DictConfig):
+        for name in node:
+            if name == "_target_":
+                yield f"{prefix}_target_", node[name]
+            elif not OmegaConf.is_missing(node, name):
+                yield from _targets(node[name], f"{prefix}{name!s}.")
+    elif isinstance(node, ListConfig):
+        for index, item in enumerate(node):
+            yield from _targets(item, f"{prefix}{index}.")

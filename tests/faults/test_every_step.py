@@ -1,0 +1,87 @@
+"""A checkpoint after each step of a training, and a training gone on with from each of them."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import DictConfig, open_dict
+
+from fashion_vgg import interruption
+from fashion_vgg.assemble import make_classifier, make_trainer, quieten_lightning
+from fashion_vgg.callbacks import History
+from fashion_vgg.compose import CONF
+from tests.faults.compare import assert_same
+from tests.faults.conftest import LONG, Survived
+
+AVERAGE = {"_target_": "lightning.pytorch.callbacks.EMAWeightAveraging", "decay": 0.9}
+
+
+class Copies(L.Callback):
+    """Keeps every checkpoint: they are saved after each step, by `Checkpoints`, which comes before."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.paths: list[Path] = []
+
+    def copy(self, *args: Any, **kwargs: Any) -> None:
+        path = self.folder / f"{len(self.paths)}.ckpt"
+        newest = self.folder / "last.ckpt"
+        if newest.exists() and newest.stat().st_ino not in [copy.stat().st_ino for copy in self.paths]:
+            path.hardlink_to(newest)
+            self.paths.append(path)
+
+    on_train_batch_start = on_validation_batch_start = on_train_epoch_start = on_train_end = copy
+
+
+def configured(folder: Path, data_root: Path, workers: int) -> DictConfig:
+    overrides = [
+        *(f"data.root={data_root}", "model=vgg5_light", "model.ratio=16", "model.dropout=0.3", "image_size=28"),
+        *("trainer=cpu", "trainer.max_epochs=3", "trainer.limit_train_batches=16", "trainer.limit_val_batches=2"),
+        *("data.flip=0.5", "data.shift=2", "data.erase=6", "scheduler=triangular", "optimizer.momentum=0.9"),
+        *(f"data.num_workers={workers}", "batch_size=32", "checkpoint.every_minutes=0", f"output_dir={folder}"),
+    ]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("train", overrides)
+    with open_dict(cfg):
+        cfg.callbacks.average = AVERAGE
+    return cfg
+
+
+def trained(cfg: DictConfig, checkpoint: Path | None, *further: L.Callback) -> dict[str, Any]:
+    """Everything that a training leaves."""
+    Path(cfg.output_dir).mkdir(exist_ok=True)
+    torch.manual_seed(0)
+    trainer = make_trainer(cfg, History(cfg.output_dir), instantiate(cfg.checkpoint), *further)
+    classifier = make_classifier(cfg)
+    trainer.fit(classifier, instantiate(cfg.data), ckpt_path=checkpoint)
+    assert trainer.global_step == 48
+    state: dict[str, Any] = torch.load(Path(cfg.output_dir, "last.ckpt"), weights_only=True)
+    return state | {"averaged": classifier.state_dict()}
+
+
+@pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*exists and is not empty")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_from_every_step_the_training_ends_in_the_same_bits(
+    data_root: Path, tmp_path: Path, survived: Survived, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quieten_lightning()
+    monkeypatch.setattr(interruption, "listen", lambda: None)  # pytest's Ctrl-C stays its own
+    copies = Copies(tmp_path / "whole")
+    expected = trained(configured(tmp_path / "whole", data_root, workers), None, copies)
+    # Of each step one, and of each epoch's last step two: before its evaluation, and between two epochs.
+    assert len(copies.paths) == 48 + 3
+    steps = [torch.load(path, weights_only=True)["global_step"] for path in copies.paths]
+    assert sorted(set(steps)) == list(range(1, 49))
+    chosen = copies.paths[:-1] if LONG else copies.paths[13 : 19 if not workers else 16]
+    for number, checkpoint in enumerate(chosen):
+        folder = tmp_path / f"resumed-{number}"
+        state = trained(configured(folder, data_root, workers), checkpoint)
+        assert_same(expected, state, str(checkpoint))
+        shutil.rmtree(folder)
+    survived(f"exact resume from every step, {workers} loader processes", len(chosen), len(chosen))

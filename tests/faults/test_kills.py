@@ -1,0 +1,99 @@
+"""Trainings that are killed, or asked to stop, at random moments, and go on as if nothing had been."""
+
+import random
+import re
+import shutil
+import signal
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.faults.compare import assert_equal
+from tests.faults.conftest import Survived, Training, ended, times
+
+
+def test_a_killed_training_goes_on_to_the_last_bit(
+    undisturbed: Training, small: list[str], tmp_path: Path, moments: random.Random, survived: Survived
+) -> None:
+    number = times(3, 20)
+    for attempt in range(number):
+        # Of every four one saves seldom, and one saves on another file system.
+        further = ["checkpoint.every_minutes=0.02"] if attempt % 4 == 1 else []
+        elsewhere = tempfile.TemporaryDirectory(dir="/dev/shm")
+        further += [f"checkpoint.folder={elsewhere.name}"] if attempt % 4 == 2 else []
+        training = Training(tmp_path / str(attempt) / "run", [*small, *further])
+        killed = training.run_until(training.within(moments.uniform(0, 4)), signal.SIGKILL, *training.first())
+        done = Training(training.folder, []).run(f"resume={training.folder}")
+        assert done.returncode == 0, (killed, done)
+        if attempt % 4 == 2:
+            shutil.copy(Path(elsewhere.name, "last.ckpt"), training.folder)
+        assert_equal(undisturbed.folder, training.folder)
+        assert not list(training.folder.glob(".*.part"))
+        elsewhere.cleanup()
+    survived("exact resume after SIGKILL at random moments", number, number)
+
+
+def test_resume_auto_goes_on_with_the_same_commands_run_and_begins_one_where_there_is_none(
+    undisturbed: Training, small: list[str], tmp_path: Path
+) -> None:
+    training = Training(tmp_path / "run", [*small, "resume=auto"])
+    log: list[Path] = []
+
+    def two_epochs_in() -> bool:
+        log[:] = tmp_path.glob("outputs/train/*/*/train.log")
+        return bool(log) and "epoch  2/3" in log[0].read_text()
+
+    killed = training.run_until(two_epochs_in, signal.SIGKILL)
+    assert killed.returncode == -signal.SIGKILL
+    done = training.run()
+    assert done.returncode == 0, done.stderr
+    assert f"Goes on from {log[0].parent}/last.ckpt" in done.stdout
+    assert_equal(undisturbed.folder, log[0].parent)
+    again = training.start()
+    assert again.stdout is not None
+    assert str(log[0].parent) not in again.stdout.readline()  # that one is finished
+    again.kill()
+    again.communicate()
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGINT", 130), ("SIGUSR1", 138)])
+def test_a_signal_costs_no_step_that_was_done(
+    undisturbed: Training,
+    small: list[str],
+    tmp_path: Path,
+    moments: random.Random,
+    survived: Survived,
+    name: str,
+    status: int,
+) -> None:
+    number = times(1, 10 if name != "SIGUSR1" else 4)
+    rarely = [*small, "checkpoint.every_minutes=60"]
+    for attempt in range(number):
+        training = Training(tmp_path / str(attempt) / "run", rarely)
+        stopped = training.run_until(
+            training.within(moments.uniform(0.2, 2.2)), signal.Signals[name], *training.first()
+        )
+        assert stopped.returncode == status, stopped
+        if "Stopped after step" in stopped.stderr:
+            assert re.fullmatch(
+                rf"Stopped after step \d+\. Go on with: fashion-vgg train resume={training.folder}\n", stopped.stderr
+            )
+            assert (training.folder / "last.ckpt").exists()
+        else:  # it had not begun its first step, or was already writing its summary
+            assert re.fullmatch(rf"Stopped by {name}\.( .*)?\n", stopped.stderr)
+        done = Training(training.folder, []).run(f"resume={training.folder}")
+        assert done.returncode == 0, done.stderr
+        assert_equal(undisturbed.folder, training.folder)
+    survived(f"a polite stop by {name} at random moments", number, number)
+
+
+def test_two_processes_cannot_go_on_with_one_run(undisturbed: Training, small: list[str], tmp_path: Path) -> None:
+    training = Training(tmp_path / "run", small)
+    first = training.start(*training.first(), "trainer.max_epochs=300")
+    while not (training.folder / "last.ckpt").exists():
+        assert first.poll() is None
+    second = Training(training.folder, []).run(f"resume={training.folder}")
+    assert (second.returncode, second.stderr) == (2, f"{training.folder}: another process is training there.\n")
+    first.terminate()
+    assert ended(first).returncode == 143
