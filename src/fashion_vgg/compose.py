@@ -129,6 +129,8 @@ def explain(error: BaseException, config_name: str) -> str | None:
     match error:
         case UserError():
             return str(error)
+        case FileNotFoundError(filename=str(file)) | NotADirectoryError(filename=str(file)):
+            return f"{file}: {error.strerror}. Use another folder."
         case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EROFS | errno.EACCES):
             path = Path(error.filename or ".")
             what = path if error.filename else "A file"

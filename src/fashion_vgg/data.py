@@ -196,7 +196,7 @@ class FashionMNISTDataModule(L.LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             timeout=self.worker_timeout if self.num_workers else 0,
-            worker_init_fn=_leave_ctrl_c_to_the_training,
+            worker_init_fn=_prepare_worker,
             # Its own, so that making a loader leaves the random state of the training alone.
             generator=torch.Generator(),
         )
@@ -211,9 +211,11 @@ class FashionMNISTDataModule(L.LightningDataModule):
         return self.trainer.strategy.root_device if self.trainer and not self.num_workers else torch.device("cpu")
 
 
-def _leave_ctrl_c_to_the_training(worker: int) -> None:
-    """It comes to every process of a terminal's job, and the training may still want a batch to end its step."""
+def _prepare_worker(worker: int) -> None:
+    # Ctrl-C comes to every process of a terminal's job, and the training may still want a batch to end its step.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Handed over by file descriptors, a batch of a worker that hangs would be waited for without a timeout.
+    torch.multiprocessing.set_sharing_strategy("file_system")  # type: ignore[no-untyped-call]
 
 
 def to_input(images: Tensor, size: int) -> Tensor:

@@ -129,6 +129,9 @@ RULES: dict[str, Rule] = {
 }
 
 
+_NEEDED = ("checkpoint", "classifier")
+
+
 def _are_two_counts(block: Any) -> bool:
     return OmegaConf.is_list(block) and len(block) == 2 and all(type(count) is int and count > 0 for count in block)
 
@@ -142,6 +145,10 @@ def check(cfg: DictConfig) -> None:
     for key, rule in RULES.items():
         parent, _, name = key.rpartition(".")
         node = OmegaConf.select(cfg, parent) if parent else cfg
+        if (node is not None and not isinstance(node, DictConfig)) or (
+            parent in _NEEDED and cfg.get(parent, "") is None
+        ):
+            raise UserError(f"{parent}={shown(node)} does not fit: it has keys of its own, such as {key}.")
         if isinstance(node, DictConfig) and name in node and not rule.fits(node[name]):
             raise UserError(f"{key}={shown(node[name])} does not fit: use {rule.values}.")
 

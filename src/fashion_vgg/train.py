@@ -131,7 +131,9 @@ def test_best(trainer: "L.Trainer", datamodule: "L.LightningDataModule") -> dict
 
     callbacks = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
     best = [callback.best_model_path for callback in callbacks if callback.monitor and callback.best_model_path]
-    trainer.test(datamodule=datamodule, ckpt_path=best[0] if best else None, verbose=False)
+    # With the module, or Lightning looks for a checkpoint by itself.
+    module = trainer.lightning_module
+    trainer.test(module, datamodule=datamodule, ckpt_path=best[0] if best else None, verbose=False)
     return {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
 
 

@@ -62,17 +62,18 @@ def check_named_folders(argv: Sequence[str]) -> None:
         flag, _, value = word.partition("=")
         if flag in flags:
             for path in sorted(Path(value or following).rglob("*.yaml")):
-                _check_hydras_own(path)
+                _check_hydras_own(path, in_hydras_group="hydra" in path.relative_to(value or following).parts[:-1])
 
 
-def _check_hydras_own(path: Path) -> None:
+def _check_hydras_own(path: Path, in_hydras_group: bool) -> None:
     try:
         content = OmegaConf.to_container(OmegaConf.load(path))
     except Exception:  # Hydra says what is wrong with it, if it is read at all
         return
-    inside = content.get("hydra", content) if isinstance(content, dict) else {}
+    whole = in_hydras_group or "@package hydra" in path.read_text()
+    own = content if whole else content.get("hydra") if isinstance(content, dict) else None
     for key in ("callbacks", "job_logging", "hydra_logging", "searchpath"):
-        if isinstance(inside, dict) and _runs_code(key, inside.get(key)):
+        if isinstance(own, dict) and _runs_code(key, own if whole else own.get(key)):
             raise UserError(f"{path}: what it sets as hydra.{key} can run code, and was not used.")
 
 

@@ -50,11 +50,10 @@ class Training:
     env: dict[str, str] = field(default_factory=dict)
 
     def start(self, *further: str) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-m", "fashion_vgg", "train", *self.overrides, *further]
         root = self.folder.parent
         root.mkdir(parents=True, exist_ok=True)
         return subprocess.Popen(
-            command,
+            self.command(*further),
             env=os.environ | {"FASHION_VGG_ROOT": str(root), "PYTHONWARNINGS": "default"} | self.env,
             cwd=root,
             stdout=subprocess.PIPE,
@@ -62,6 +61,9 @@ class Training:
             text=True,
             start_new_session=True,
         )
+
+    def command(self, *further: str) -> list[str]:
+        return [sys.executable, "-m", "fashion_vgg", "train", *self.overrides, *further]
 
     def run(self, *further: str) -> "subprocess.CompletedProcess[str]":
         """To its end."""

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# The long set of faults: kills, signals, full disks, altered files, hostile configurations and more, done to real
+# trainings; half an hour on two cores. Prints a table of what was promised, how often it was put to the test, and how
+# often it was kept. Arguments go to pytest.
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+cd "$FASHION_VGG_ROOT"
+fashion-vgg fetch
+FAULTS_TABLE=$(mktemp)
+export FAULTS=long FAULTS_TABLE
+status=0
+pytest tests/faults "$@" || status=$?
+python - "$FAULTS_TABLE" <<'PYTHON'
+import json, sys
+from collections import Counter
+
+faults, survived = Counter(), Counter()
+for line in open(sys.argv[1]):
+    promise, number, kept = json.loads(line)
+    faults[promise] += number
+    survived[promise] += kept
+print("| promise | faults | survived |\n| --- | --- | --- |")
+for promise in faults:
+    print(f"| {promise} | {faults[promise]:,} | {survived[promise]:,} |")
+PYTHON
+rm -f "$FAULTS_TABLE"
+exit $status

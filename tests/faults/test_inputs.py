@@ -1,0 +1,245 @@
+"""What a user, or a file from elsewhere, can put in: overrides that do not fit, and configurations that run code."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from fashion_vgg import rules, trust
+from fashion_vgg.compose import CONF
+from fashion_vgg.errors import UserError
+from tests.conftest import Command
+from tests.faults.conftest import LONG, Survived, times
+from tests.test_conf import composed
+
+KEYS = sorted(
+    key for key in rules.RULES if key.partition(".")[0] not in ("bench", "layers", "in_channels", "num_classes")
+)
+KEYS = [key for key in KEYS if key not in ("weights", "to", "resume")]
+
+WORDS = st.text(st.characters(categories=("L", "N"), exclude_characters="\n"), min_size=1, max_size=12)
+VALUES = st.one_of(
+    st.sampled_from(
+        ["abc", "-4", "0", "-0.5", ".nan", ".inf", "-.inf", "1e999", "true", "null", "[1,2]", "{a:1}", "''"]
+    ),
+    st.integers(-(10**12), 10**12).map(str),
+    st.floats(allow_nan=False).map(repr),
+    WORDS.map(lambda word: f"'{word}'"),
+    st.sampled_from(["'a b'", "'a=b'", "'ünïcode/ßträße'", "'../..'", "${nowhere}", "'$HOME'"]),
+)
+
+
+def parsed(value: str) -> Any:
+    """As Hydra reads it, for the values above."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    [override] = OverridesParser.create().parse_overrides([f"key={value}"])
+    return OmegaConf.create({"value": override.value()})._get_node("value")
+
+
+def fits(key: str, value: str) -> bool:
+    if value == "${nowhere}":
+        return False
+    node: Any = parsed(value)
+    plain = node._value() if hasattr(node, "_value") and not isinstance(node._value(), dict | list) else node
+    return rules.RULES[key].fits(plain)
+
+
+@st.composite
+def bad_overrides(draw: st.DrawFn) -> tuple[str, str]:
+    key = draw(st.sampled_from(KEYS))
+    return key, draw(VALUES.filter(lambda value: not fits(key, value)))
+
+
+def test_no_bad_value_reaches_a_training(fashion_vgg: Command, tmp_path: Path, survived: Survived) -> None:
+    tried = []
+
+    @settings(
+        max_examples=times(15, 200),
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(bad_overrides())
+    def bad(override: tuple[str, str]) -> None:
+        key, value = override
+        group = ["scheduler=triangular"] if key.startswith("scheduler") else []
+        done = fashion_vgg("train", *group, f"{key}={value}", root=tmp_path)
+        assert done.returncode == 2, (override, done)
+        assert "Traceback" not in done.stderr, done.stderr
+        assert len(done.stderr.splitlines()) <= 2, done.stderr
+        if value != "${nowhere}":
+            assert re.match(rf"{re.escape(key)}=.* does not fit: use ", done.stderr), (override, done.stderr)
+        tried.append(override)
+
+    bad()
+    assert not list(tmp_path.rglob("config.yaml.*"))
+    assert not list(tmp_path.rglob("metrics.csv"))
+    survived("bad overrides: the key, the value and those that fit are told", len(tried), len(tried))
+
+
+UNKNOWN = ["optimizer.lrr=1", "Optimizer.lr=1", "schedular=triangular", "model=vgg99", "experiment=", "resume=/no/run"]
+UNKNOWN += [
+    "data.root='/proc/no such/ünïcode=folder'",
+    "trainer.ckpt_path=a",
+    "=1",
+    "seed",
+    "seed=='1",
+    "optimizer.lr='",
+]
+UNKNOWN += [
+    "hydra.run.dir=/proc/nowhere/run",
+    "trainer.max_time=never",
+    "logger=wandb",
+    "checkpoint=none",
+    "-x",
+    "a b=c",
+]
+
+
+@pytest.mark.parametrize("override", UNKNOWN)
+def test_what_there_is_not_is_told(fashion_vgg: Command, tmp_path: Path, override: str) -> None:
+    done = fashion_vgg("train", override, root=tmp_path)
+    assert done.returncode == 2, done
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) <= 2 or done.stderr.startswith("usage: "), done.stderr
+    assert not list(tmp_path.rglob("last.ckpt"))
+
+
+@pytest.mark.parametrize("name", ["a b", "a=b,c", "ünïcode", "it's", "50%", "a:b", "(x)"])
+def test_a_folder_of_any_name_can_be_used_and_gone_on_with(
+    fashion_vgg: Command, tiny: list[str], tmp_path: Path, name: str
+) -> None:
+    if not LONG and name not in ("a=b,c", "it's"):
+        pytest.skip("in the long set")
+    root = tmp_path / name
+    root.mkdir()
+    done = fashion_vgg("train", *tiny, "trainer.max_epochs=1", root=root)
+    assert done.returncode == 0, done.stderr
+    [run] = root.glob("outputs/train/*/*")
+    for args in (("train", f"resume={run}", "trainer.max_epochs=2"), ("test", f"weights={run}")):
+        again = fashion_vgg(*args, root=root)
+        assert again.returncode == 0, again.stderr
+
+
+HOSTILE = [
+    {"_target_": "os.system", "command": "touch {marker}"},
+    {"_target_": "subprocess.Popen", "args": "touch {marker}", "shell": True},
+    {"_target_": "builtins.open", "file": "{marker}", "mode": "w"},
+    {"_target_": "io.open", "file": "{marker}", "mode": "w"},
+    {"_target_": "builtins.exec", "_args_": ["open('{marker}', 'w')"]},
+    {"_target_": "builtins.eval", "_args_": ["open('{marker}', 'w')"]},
+    {"_target_": "shutil.copy", "src": "/etc/hostname", "dst": "{marker}"},
+    {"_target_": "pathlib.Path.touch", "self": {"_target_": "pathlib.Path", "_args_": ["{marker}"]}},
+    {"_target_": "torch.load", "f": "{bomb}", "weights_only": False},
+    {"_target_": "torch.hub.load", "repo_or_dir": "{bomb}", "model": "net", "source": "local"},
+    {"_target_": "torch.optim.optimizer.torch.load", "f": "{bomb}", "weights_only": False},
+    {"_target_": "fashion_vgg.compose.os.system", "command": "touch {marker}"},
+    {
+        "_target_": "fashion_vgg.atomic.write",
+        "path": {"_target_": "pathlib.Path", "_args_": ["{marker}"]},
+        "content": "",
+    },
+    {"_target_": "fashion_vgg.summary.subprocess.run", "args": ["touch", "{marker}"]},
+    {"_target_": "fashion_vgg.vgg.VGG", "conv_arch": {"_target_": "os.system", "command": "touch {marker}"}},
+]
+
+GROUPS = [
+    "data",
+    "model",
+    "optimizer",
+    "scheduler",
+    "trainer",
+    "callbacks.more",
+    "logger.more",
+    "classifier",
+    "checkpoint",
+]
+
+
+def filled(node: Any, **values: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: filled(value, **values) for key, value in node.items()}
+    if isinstance(node, list):
+        return [filled(value, **values) for value in node]
+    return node.format(**values) if isinstance(node, str) else node
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_hostile_target_is_refused_before_anything_is_made(tmp_path: Path, survived: Survived, group: str) -> None:
+    for hostile in HOSTILE:
+        cfg = composed("train", "scheduler=triangular", f"output_dir={tmp_path}")
+        OmegaConf.set_struct(cfg, False)
+        OmegaConf.update(cfg, group, filled(hostile, marker=tmp_path / "marker", bomb=tmp_path / "bomb"), merge=False)
+        with pytest.raises(UserError, match=r"_target_=\S+ does not fit: a configuration may make classes of"):
+            trust.check(cfg)
+    survived(f"hostile targets in {group} refused", len(HOSTILE), len(HOSTILE))
+
+
+def run(folder: Path, *args: str) -> "subprocess.CompletedProcess[str]":
+    env = os.environ | {"FASHION_VGG_ROOT": str(folder)}
+    line = [sys.executable, "-m", "fashion_vgg", "train", *args]
+    return subprocess.run(line, env=env, cwd=folder, capture_output=True, text=True, timeout=120)
+
+
+def test_a_hostile_stored_config_runs_nothing(fashion_vgg: Command, tmp_path: Path, survived: Survived) -> None:
+    """Those of a run's folder, through the command line; the markers would tell."""
+    marker, done = tmp_path / "marker", 0
+    job = OmegaConf.to_container(composed("train", "output_dir=x"), resolve=True)
+    for hostile in HOSTILE if LONG else HOSTILE[:2]:
+        folder = tmp_path / f"run{done}" / ".hydra"
+        folder.mkdir(parents=True)
+        node = filled(hostile, marker=marker, bomb=tmp_path / "bomb")
+        OmegaConf.save(OmegaConf.create({**job, "model": node}), folder / "config.yaml")  # type: ignore[dict-item]
+        refused = run(tmp_path, "-cp", str(folder), "-cn", "config", f"hydra.run.dir={tmp_path}/new")
+        assert refused.returncode == 2, refused
+        assert "does not fit: a configuration may make classes of" in refused.stderr
+        done += 1
+    call = {"_target_": "os.system", "command": f"touch {marker}"}
+    of_hydra = [
+        {"callbacks": {"evil": call}},
+        {"job_logging": {"version": 1, "handlers": {"evil": {"()": "os.system", "command": f"touch {marker}"}}}},
+        {"searchpath": [f"file://{tmp_path}/evil"]},
+    ]
+    for node in of_hydra:
+        folder = tmp_path / f"run{done}" / ".hydra"
+        folder.mkdir(parents=True)
+        OmegaConf.save(OmegaConf.create({**job, "hydra": node}), folder / "config.yaml")  # type: ignore[dict-item]
+        refused = run(tmp_path, f"--config-path={folder}", "-cn", "config")
+        assert refused.returncode == 2, refused
+        assert "can run code, and was not used" in refused.stderr
+        done += 1
+    recorded = tmp_path / "recorded"
+    (recorded / ".hydra").mkdir(parents=True)
+    (recorded / "config.yaml").write_text("{}")
+    evil = ["+hydra.callbacks.evil._target_=os.system", f"+hydra.callbacks.evil.command='touch {marker}'"]
+    evil += ["-m", "+model.evil._target_=os.system", f"+model.evil.command='touch {marker}'"]
+    OmegaConf.save(OmegaConf.create(evil), recorded / ".hydra" / "overrides.yaml")
+    refused = run(tmp_path, f"resume={recorded}")
+    assert refused.returncode == 2, refused
+    assert "model.evil._target_=os.system does not fit" in refused.stderr
+    assert not marker.exists()
+    survived("hostile stored configs run nothing", done + 1, done + 1)
+
+
+def test_modules_of_ones_own_can_be_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = OmegaConf.create({"model": {"_target_": "mine.nets.Net"}})
+    with pytest.raises(UserError, match=r"name it in the environment: FASHION_VGG_TRUST=mine\.nets"):
+        trust.check(cfg)
+    monkeypatch.setenv("FASHION_VGG_TRUST", "other,mine.nets")
+    trust.check(cfg)
+
+
+def test_every_target_that_ships_is_trusted() -> None:
+    text = "\n".join(path.read_text() for path in CONF.rglob("*.yaml"))
+    targets = re.findall(r"^\s*_target_: (.*)$", text, re.MULTILINE)
+    assert len(targets) > 10
+    trust.check(OmegaConf.create({str(index): {"_target_": target} for index, target in enumerate(targets)}))
