@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 from fashion_vgg import fashion_mnist
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
+Survived = Callable[[str, int, int], None]
 
 
 @pytest.fixture(scope="session")
@@ -49,3 +51,16 @@ def tiny(data_root: Path) -> list[str]:
         "trainer.limit_train_batches=8",
         "trainer.limit_val_batches=4",
     ]
+
+
+@pytest.fixture
+def survived() -> Survived:
+    """Takes a promise, how many faults were done and how many were survived; a row of scripts/faults.sh's table."""
+
+    def take(promise: str, faults: int, number: int) -> None:
+        if table_file := os.environ.get("FAULTS_TABLE"):
+            with Path(table_file).open("a") as table:
+                table.write(json.dumps([promise, faults, number]) + "\n")
+        assert number == faults
+
+    return take

@@ -18,6 +18,7 @@ from torchvision.datasets import FashionMNIST
 
 from fashion_vgg import fashion_mnist
 from fashion_vgg.errors import UserError
+from tests.conftest import Survived
 
 NAMES = list(fashion_mnist.SHA256)
 SPLITS: tuple[fashion_mnist.Split, ...] = ("train", "test")
@@ -89,6 +90,19 @@ def flip_a_bit(path: Path) -> None:
     path.write_bytes(content)
 
 
+def change_the_magic_number(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[2] = 0x0D  # floats, in the format's own terms
+    path.write_bytes(content)
+
+
+def end_in_250(path: Path) -> None:
+    """In a file of labels, one that there is not."""
+    content = bytearray(path.read_bytes())
+    content[-1] = 250
+    path.write_bytes(content)
+
+
 def empty(path: Path) -> None:
     path.write_bytes(b"")
 
@@ -102,10 +116,13 @@ def not_compressed(path: Path) -> None:
     path.rename(path.with_name(f"{path.name}.gz"))
 
 
-@pytest.mark.parametrize("damage", [cut, flip_a_bit, empty, cut_compressed, not_compressed, Path.unlink])
+DAMAGES = [cut, flip_a_bit, change_the_magic_number, end_in_250, empty, cut_compressed, not_compressed, Path.unlink]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_wrong_file_is_named_with_the_way_out(
-    raw: Path, name: str, damage: Callable[[Path], None], alone: None
+    raw: Path, name: str, damage: Callable[[Path], None], alone: None, survived: Survived
 ) -> None:
     damage(raw / name)
     with pytest.raises(UserError) as error:
@@ -115,14 +132,16 @@ def test_a_wrong_file_is_named_with_the_way_out(
     assert str(raw / name) in message
     assert f"delete Fashion-MNIST's files in {raw} and run again" in message
     assert "\n" not in message
+    survived("a damaged file of the data set refused by name", 1, 1)
 
 
-def test_images_and_labels_swapped_are_refused(raw: Path, alone: None) -> None:
+def test_images_and_labels_swapped_are_refused(raw: Path, alone: None, survived: Survived) -> None:
     (raw / "train-images-idx3-ubyte").rename(raw / "swap")
     (raw / "train-labels-idx1-ubyte").rename(raw / "train-images-idx3-ubyte")
     (raw / "swap").rename(raw / "train-labels-idx1-ubyte")
     with pytest.raises(UserError, match="train-images-idx3-ubyte is cut or altered"):
         fashion_mnist.load(raw.parents[1], "train")
+    survived("a damaged file of the data set refused by name", 1, 1)
 
 
 class Mirror(http.server.ThreadingHTTPServer):
@@ -179,7 +198,9 @@ def start_fetch(root: Path, port: int, published: Path, **env: str) -> "subproce
     return subprocess.Popen(command, stdout=-1, stderr=-1, text=True, env=os.environ | env)
 
 
-def test_eight_processes_at_once_on_an_empty_root_leave_one_whole_copy(published: Path, tmp_path: Path) -> None:
+def test_eight_processes_at_once_on_an_empty_root_leave_one_whole_copy(
+    published: Path, tmp_path: Path, survived: Survived
+) -> None:
     root = tmp_path / "root"
     (root / ".fetch-killed").mkdir(parents=True)
     (root / ".fetch-killed" / "half").write_bytes(b"what a killed process left")
@@ -191,9 +212,10 @@ def test_eight_processes_at_once_on_an_empty_root_leave_one_whole_copy(published
     assert server.requests == {f"/{name}.gz": 2 for name in NAMES}
     left = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
     assert left == {".fetch.lock", *(f"FashionMNIST/raw/{name}" for name in NAMES)}
+    survived("processes at once on an empty root: one download, one whole copy", 8, 8)
 
 
-def test_a_download_that_is_cut_leaves_nothing(published: Path, tmp_path: Path) -> None:
+def test_a_download_that_is_cut_leaves_nothing(published: Path, tmp_path: Path, survived: Survived) -> None:
     root, short = tmp_path / "root", tmp_path / "short"
     shutil.copytree(published, short)
     cut(short / "t10k-labels-idx1-ubyte.gz")
@@ -203,6 +225,7 @@ def test_a_download_that_is_cut_leaves_nothing(published: Path, tmp_path: Path) 
     assert process.returncode == 1
     assert "could not be fetched: check the network" in stderr.splitlines()[-1]
     assert [path.name for path in root.iterdir()] == [".fetch.lock"]
+    survived("a download that is cut leaves nothing", 1, 1)
 
 
 @pytest.mark.skipif(not shutil.which("apt-get"), reason="there is no apt on this system")
@@ -229,7 +252,8 @@ def test_where_the_mirror_does_not_answer_the_debian_package_serves(published: P
     assert sorted(path.name for path in (root / "FashionMNIST" / "raw").iterdir()) == sorted(NAMES)
 
 
-def test_a_root_that_cannot_be_written_is_named(alone: None, tmp_path: Path) -> None:
+def test_a_root_that_cannot_be_written_is_named(alone: None, tmp_path: Path, survived: Survived) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot be put into .*/file/root .*data.root=<folder>"):
         fashion_mnist.fetch(tmp_path / "file" / "root")
+    survived("a data root that cannot be written is named", 1, 1)

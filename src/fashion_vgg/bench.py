@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -54,7 +55,7 @@ def chosen_device(cfg: DictConfig) -> "torch.device":
 
 def compare(cfg: DictConfig, device: "torch.device") -> dict[str, Any]:
     """The three loops in alternating rounds, and the data's way in the seed's manner and in ours."""
-    from fashion_vgg.benchmark import data_path, rounds
+    from fashion_vgg.benchmark import data_path, guards, rounds
     from fashion_vgg.benchmark.loops import BareLoop, Loop, SeedLoop, TrainerLoop
 
     root = Path(cfg.data.root).expanduser()
@@ -68,6 +69,7 @@ def compare(cfg: DictConfig, device: "torch.device") -> dict[str, Any]:
             "trainer_over_seed": trainer.times_faster(seeds),
             "trainer_over_bare": trainer.times_faster(bare),
         },
+        "guards": guards.cost(cfg, median(trainer.step_seconds)),
         "data": data_path.compare(root, cfg.bench.seed_loop.image_size),
     }
 

@@ -105,17 +105,18 @@ def newest_whole(candidates: Iterable[Path]) -> tuple[Path, dict[str, Any]] | No
     """
     from fashion_vgg import checkpoint_io
 
-    error = None
+    errors: list[UserError] = []
     for path in candidates:
         try:
-            return path, checkpoint_io.load(path)
-        except UserError as reason:
-            if error:
-                log.warning("%s", error)
-            error = reason
-            failed = path
-    if error:
-        raise UserError(f"{error} No other checkpoint is left beside {failed.name}: start a new run.")
+            content = checkpoint_io.load(path)
+        except UserError as error:
+            errors.append(error)
+        else:
+            for reason in errors:
+                log.warning("%s", reason)
+            return path, content
+    if errors:
+        raise UserError(f"{errors[0]}\nThere is no other checkpoint to go on from: start a new run.")
     return None
 
 

@@ -8,7 +8,16 @@ from typing import Any
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-TIMES = {"images_per_sec", "seconds", "wall_seconds", "overrides", "dirpath", "best_model_path", "kth_best_model_path"}
+TIMES = {
+    "images_per_sec",
+    "seconds",
+    "wall_seconds",
+    "git_commit",
+    "overrides",
+    "dirpath",
+    "best_model_path",
+    "kth_best_model_path",
+}
 TIMES |= {"best_k_models", "last_model_path"}
 
 
@@ -38,7 +47,7 @@ def assert_same(one: Any, other: Any, where: str) -> None:
         assert torch.equal(one, other), where
     elif isinstance(one, dict):
         assert one.keys() == other.keys(), where
-        for key in one.keys() - TIMES:
+        for key in one.keys() - TIMES - PATHS:
             assert_same(one[key], other[key], f"{where}/{key}")
     elif isinstance(one, list | tuple):
         assert len(one) == len(other), where

@@ -1,6 +1,5 @@
 """Faults done to real trainings, through the real command line; ``FAULTS=long`` does as many as scripts/faults.sh."""
 
-import json
 import os
 import random
 import subprocess
@@ -13,27 +12,11 @@ from pathlib import Path
 import pytest
 
 LONG = os.environ.get("FAULTS") == "long"
-TABLE = os.environ.get("FAULTS_TABLE")
-
-Survived = Callable[[str, int, int], None]
 
 
 def times(short: int, long: int) -> int:
     """How often a fault is done."""
     return long if LONG else short
-
-
-@pytest.fixture
-def survived() -> Survived:
-    """Takes a promise, how many faults were done and how many were survived; a row of scripts/faults.sh's table."""
-
-    def take(promise: str, faults: int, number: int) -> None:
-        if TABLE:
-            with Path(TABLE).open("a") as table:
-                table.write(json.dumps([promise, faults, number]) + "\n")
-        assert number == faults
-
-    return take
 
 
 @pytest.fixture(scope="session")

@@ -17,8 +17,9 @@ import torch
 from fashion_vgg import atomic, checkpoint_io
 from fashion_vgg.checkpoint_io import CheckedCheckpointIO
 from fashion_vgg.errors import TrainingError, UserError
+from tests.conftest import Survived
 from tests.faults.compare import assert_equal, assert_same
-from tests.faults.conftest import Survived, Training, times
+from tests.faults.conftest import Training, times
 
 
 @pytest.fixture

@@ -15,8 +15,9 @@ from fashion_vgg import interruption
 from fashion_vgg.assemble import make_classifier, make_trainer, quieten_lightning
 from fashion_vgg.callbacks import History
 from fashion_vgg.compose import CONF
+from tests.conftest import Survived
 from tests.faults.compare import assert_same
-from tests.faults.conftest import LONG, Survived
+from tests.faults.conftest import LONG
 
 AVERAGE = {"_target_": "lightning.pytorch.callbacks.EMAWeightAveraging", "decay": 0.9}
 

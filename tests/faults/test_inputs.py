@@ -15,8 +15,8 @@ from omegaconf import OmegaConf
 from fashion_vgg import rules, trust
 from fashion_vgg.compose import CONF
 from fashion_vgg.errors import UserError
-from tests.conftest import Command
-from tests.faults.conftest import LONG, Survived, times
+from tests.conftest import Command, Survived
+from tests.faults.conftest import LONG, times
 from tests.test_conf import composed
 
 KEYS = sorted(

@@ -21,7 +21,8 @@ from torch import nn
 
 from fashion_vgg import weights
 from fashion_vgg.errors import UserError
-from tests.faults.conftest import LONG, Survived, Training
+from tests.conftest import Survived
+from tests.faults.conftest import LONG, Training
 
 
 class Bomb:

@@ -15,8 +15,9 @@ import torch
 from fashion_vgg import checkpoint_io, resume
 from fashion_vgg.callbacks import DivergenceGuard
 from fashion_vgg.errors import TrainingError
+from tests.conftest import Survived
 from tests.faults.compare import assert_equal, assert_same, curves
-from tests.faults.conftest import LONG, Survived, Training, ended, times
+from tests.faults.conftest import LONG, Training, ended, times
 from tests.test_training import small_classifier, small_datamodule, trainer_for
 
 
@@ -100,18 +101,18 @@ def test_a_training_that_learns_nothing_is_told(small: list[str], tmp_path: Path
 def test_a_batch_that_is_too_large_is_told_with_one_that_fits(
     small: list[str], tmp_path: Path, survived: Survived
 ) -> None:
-    training = Training(tmp_path / "run", [*small, "image_size=224", "model=vgg11_narrow"])
-    limited = ["prlimit", "--data=6000000000", *training.command(*training.first(), "batch_size=10000")]
+    training = Training(tmp_path / "run", [*small, "model.ratio=1"])
+    limited = ["prlimit", "--data=4000000000", *training.command(*training.first(), "batch_size=40000")]
     env = os.environ | {"FASHION_VGG_ROOT": str(tmp_path)}
     done = subprocess.run(limited, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert done.returncode == 2, done
     told = re.fullmatch(
-        r"batch_size=10000 at image_size=224 does not fit into the memory of cpu: "
+        r"batch_size=40000 at image_size=28 does not fit into the memory of cpu: "
         r"batch_size=(\d+) fitted in a trial\.\n",
         done.stderr,
     )
     assert told, done.stderr
-    fits = ["prlimit", "--data=6000000000", *training.command(f"batch_size={told[1]}", "trainer.limit_train_batches=1")]
+    fits = ["prlimit", "--data=4000000000", *training.command(f"batch_size={told[1]}", "trainer.limit_train_batches=1")]
     fits += ["trainer.max_epochs=1", "trainer.limit_val_batches=0", "checkpoint.every_minutes=60"]
     again = subprocess.run(fits, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert again.returncode == 0, again.stderr
@@ -127,7 +128,7 @@ def workers_of(process: "subprocess.Popen[str]") -> list[int]:
 def test_a_loader_process_that_dies_or_hangs_ends_the_training_with_its_cause(
     undisturbed: Training, small: list[str], tmp_path: Path, survived: Survived, fault: signal.Signals
 ) -> None:
-    training = Training(tmp_path / "run", [*small, "data.num_workers=1", "data.worker_timeout=5"])
+    training = Training(tmp_path / "run", [*small, "data.num_workers=1", "data.worker_timeout=2"])
     process = training.start(*training.first())
     while not (training.folder / "last.ckpt").exists():
         assert process.poll() is None
@@ -138,7 +139,7 @@ def test_a_loader_process_that_dies_or_hangs_ends_the_training_with_its_cause(
     done = ended(process)
     assert time.monotonic() - begin < 30
     assert done.returncode == 1, done
-    cause = "is killed by signal: Killed" if fault == signal.SIGKILL else "timed out after 5 seconds"
+    cause = "is killed by signal: Killed" if fault == signal.SIGKILL else "timed out after 2 seconds"
     assert re.search(rf"A loader process failed: DataLoader .*{cause}.* \(data.num_workers=1\)\.", done.stderr), done
     assert f"Go on with: fashion-vgg train resume={training.folder}" in done.stderr
     done = Training(training.folder, []).run(f"resume={training.folder}")

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import LONG, Survived, Training
+from tests.conftest import Survived
+from tests.faults.conftest import LONG, Training
 
 CHECKOUT = Path(__file__).parents[2]
 

@@ -151,7 +151,7 @@ class TrainerLoop(_OurLoop):
             with open_dict(cfg):
                 (cfg.get("callbacks") or {}).pop("slow_run_notice", None)  # it comes before the first step
             stopwatch = Stopwatch(warmup, warmup + steps, self.device)
-            trainer = make_trainer(cfg, History(folder), stopwatch)
+            trainer = make_trainer(cfg, History(folder), instantiate(cfg.checkpoint), stopwatch)
             trainer.fit(make_classifier(cfg), instantiate(cfg.data))
         return stopwatch.seconds
 

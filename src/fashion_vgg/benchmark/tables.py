@@ -67,6 +67,12 @@ def _notes(content: dict[str, Any]) -> list[str]:
         f"Trainer.fit does {ratios['trainer_over_seed']:.2f} times the images/s of the seed's loop; its step takes "
         f"{more} time than the bare loop's (medians of the rounds' ratios)."
     )
+    guards = content["guards"]
+    notes.append(
+        f"What makes it safe to kill takes {guards['share']:.2%} of its time: "
+        f"{guards['seconds_a_step'] * 1000:.2f} ms a step, and {guards['checkpoint_seconds']:.2f} s for a checkpoint "
+        f"of {guards['checkpoint_bytes'] / 1e6:,.0f} MB every {guards['every_minutes']:g} minutes."
+    )
     equal = "equal to the last bit" if data["equal_to_the_last_bit"] else "NOT EQUAL"
     notes.append(
         f"128 images to {data['image_size']} px on one core: {data['seconds'] * 1000:.1f} ms, the seed's transform "
