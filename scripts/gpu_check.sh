@@ -22,7 +22,7 @@ stage() {
 }
 
 tests() {
-    CI=true python3 -m pytest -m gpu -p no:cacheprovider  # CI: a missing data set fails the tests, and skips none
+    CI=true python3 -m pytest tests/test_gpu.py -m gpu -p no:cacheprovider  # CI: a missing data set fails the tests, and skips none
 }
 
 bench() {

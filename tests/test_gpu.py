@@ -43,3 +43,22 @@ def test_the_recipe_trains_on_the_gpu_that_it_finds(fashion_vgg: Command, data_r
     [summary] = tmp_path.glob("outputs/train/*/*/summary.json")
     assert json.loads(summary.read_text())["device"] == "cuda:0"
     assert "examples/sec on cuda:0" in done.stdout
+
+
+def test_a_deterministic_training_gives_the_same_bits_again_and_after_a_stop(
+    fashion_vgg: Command, data_root: Path, tmp_path: Path
+) -> None:
+    small = [f"data.root={data_root}", "trainer.deterministic=true", "trainer.precision=bf16-mixed", "model.ratio=8"]
+    small += ["image_size=64", "batch_size=32", "trainer.limit_train_batches=10", "trainer.limit_val_batches=2"]
+    small += ["data.flip=0.5", "data.shift=2", "data.erase=6", "checkpoint.every_minutes=0"]
+    for name, epochs in (("one", 2), ("two", 2), ("stopped", 1)):
+        run = [f"hydra.run.dir={tmp_path / name}", f"trainer.max_epochs={epochs}"]
+        done = fashion_vgg("train", *small, *run, root=tmp_path)
+        assert done.returncode == 0, done.stderr
+    done = fashion_vgg("train", f"resume={tmp_path / 'stopped'}", "trainer.max_epochs=2", root=tmp_path)
+    assert done.returncode == 0, done.stderr
+    one, *others = (
+        torch.load(tmp_path / name / "last.ckpt", weights_only=True)["state_dict"] for name in ("one", "two", "stopped")
+    )
+    for other in others:
+        assert all(torch.equal(value, other[name]) for name, value in one.items())

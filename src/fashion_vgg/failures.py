@@ -47,7 +47,7 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 
 
 def largest_that_fits(trainer: L.Trainer, module: Any, data: FashionMNISTDataModule) -> int | None:
-    """Half the batch size that was tried, or a quarter and so on: the first with which two steps go through."""
+    """Half the batch size that was tried, or a quarter and so on: the first with room for a quarter more in a trial."""
     size = data.batch_size // 2
     while size:
         gc.collect()
@@ -55,7 +55,7 @@ def largest_that_fits(trainer: L.Trainer, module: Any, data: FashionMNISTDataMod
             torch.cuda.empty_cache()
         try:
             for _ in range(2):
-                _step(trainer, module, data, size)
+                _step(trainer, module, data, size + size // 4)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
@@ -67,7 +67,7 @@ def largest_that_fits(trainer: L.Trainer, module: Any, data: FashionMNISTDataMod
 
 def _step(trainer: L.Trainer, module: Any, data: FashionMNISTDataModule, size: int) -> None:
     device = trainer.strategy.root_device
-    module.to(device)
+    module.to(device).train()
     images, labels = data.on_after_batch_transfer(data.train_set[: size // trainer.world_size], 0)
     with trainer.precision_plugin.forward_context():
         loss = F.cross_entropy(module(images.to(device)), labels.to(device))

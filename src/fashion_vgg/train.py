@@ -60,8 +60,8 @@ def train(cfg: DictConfig) -> None:
     with way_on_told(cfg):
         with failures.told(trainer, classifier, datamodule):
             trainer.fit(classifier, datamodule, ckpt_path=checkpoint)
-        rows, seconds = list(history.rows), history.seconds  # a checkpoint that is loaded to test it brings its own
-        test = test_best(trainer, datamodule) if cfg.data.val_size else {}
+            rows, seconds = list(history.rows), history.seconds  # a checkpoint that is loaded to test it brings its own
+            test = test_best(trainer, datamodule) if cfg.data.val_size else {}
         if trainer.is_global_zero:
             report(cfg, trainer, rows, test, seconds)
             checkpoints.prune()
@@ -94,6 +94,7 @@ def where_to_begin(cfg: DictConfig) -> tuple[Path | None, int]:
 
 def begin_record(cfg: DictConfig, trainer: "L.Trainer") -> None:
     """Write down what is about to be trained."""
+    Path(cfg.output_dir, resume.SUMMARY).unlink(missing_ok=True)  # of a finished run that goes on: it no longer is
     resume.record(cfg, HydraConfig.get().overrides.task, Path(cfg.output_dir))
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
     for logger in trainer.loggers:
@@ -157,7 +158,7 @@ def report(
         devices=trainer.world_size,
         overrides=list(HydraConfig.get().overrides.task),
     )
-    summary.write(Path(cfg.output_dir, "summary.json"), content)
+    summary.write(Path(cfg.output_dir, resume.SUMMARY), content)
     log.info("%s", summary.result_lines(content))
 
 

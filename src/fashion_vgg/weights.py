@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from fashion_vgg import atomic, checkpoint_io
@@ -46,6 +44,8 @@ def file_of(path: Path) -> Path:
 
 def publish(state: Mapping[str, Tensor], path: Path) -> Path:
     """Write weights as ``path`` and, in the form of ``sha256sum``, their SHA-256 beside it, whose path is returned."""
+    import safetensors.torch  # here, since training does without
+
     content = safetensors.torch.save({name: value.contiguous() for name, value in state.items()})
     atomic.write(path, content)
     beside = _checksum(path)
@@ -76,6 +76,8 @@ def fitting(state: Mapping[str, Any], module: nn.Module) -> dict[str, Any]:
 
 
 def _published(path: Path) -> State:
+    import safetensors.torch
+
     try:
         content, beside = path.read_bytes(), _checksum(path).read_text()
     except OSError as error:
@@ -84,7 +86,7 @@ def _published(path: Path) -> State:
         raise UserError(f"{path} is cut or altered: its SHA-256 is not the one in {_checksum(path).name}.")
     try:
         state = safetensors.torch.load(content)
-    except SafetensorError as error:
+    except safetensors.SafetensorError as error:
         raise UserError(f"{path} holds no weights ({error}).") from error
     if name := checkpoint_io.not_finite(state):
         raise UserError(f"{path} is of a training that diverged: {name} is not finite.")

@@ -8,17 +8,8 @@ from typing import Any
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-TIMES = {
-    "images_per_sec",
-    "seconds",
-    "wall_seconds",
-    "git_commit",
-    "overrides",
-    "dirpath",
-    "best_model_path",
-    "kth_best_model_path",
-}
-TIMES |= {"best_k_models", "last_model_path"}
+TIMES = {"images_per_sec", "seconds", "wall_seconds", "git_commit", "overrides"}
+PATHS = {"dirpath", "best_model_path", "kth_best_model_path", "best_k_models", "last_model_path"}
 
 
 def assert_equal(one: Path, other: Path) -> None:

@@ -14,6 +14,9 @@ import pytest
 LONG = os.environ.get("FAULTS") == "long"
 
 
+in_the_long_set = pytest.mark.skipif(not LONG, reason="in the long set")
+
+
 def times(short: int, long: int) -> int:
     """How often a fault is done."""
     return long if LONG else short

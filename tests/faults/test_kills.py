@@ -11,13 +11,13 @@ import pytest
 
 from tests.conftest import Survived
 from tests.faults.compare import assert_equal
-from tests.faults.conftest import Training, ended, times
+from tests.faults.conftest import Training, ended, in_the_long_set, times
 
 
 def test_a_killed_training_goes_on_to_the_last_bit(
     undisturbed: Training, small: list[str], tmp_path: Path, moments: random.Random, survived: Survived
 ) -> None:
-    number = times(3, 20)
+    number = times(2, 20)
     for attempt in range(number):
         # Of every four one saves seldom, and one saves on another file system.
         further = ["checkpoint.every_minutes=0.02"] if attempt % 4 == 1 else []
@@ -58,7 +58,9 @@ def test_resume_auto_goes_on_with_the_same_commands_run_and_begins_one_where_the
     again.communicate()
 
 
-@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGINT", 130), ("SIGUSR1", 138)])
+@pytest.mark.parametrize(
+    ("name", "status"), [("SIGTERM", 143), ("SIGINT", 130), pytest.param("SIGUSR1", 138, marks=in_the_long_set)]
+)
 def test_a_signal_costs_no_step_that_was_done(
     undisturbed: Training,
     small: list[str],

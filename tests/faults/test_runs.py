@@ -17,14 +17,14 @@ from fashion_vgg.callbacks import DivergenceGuard
 from fashion_vgg.errors import TrainingError
 from tests.conftest import Survived
 from tests.faults.compare import assert_equal, assert_same, curves
-from tests.faults.conftest import LONG, Training, ended, times
+from tests.faults.conftest import Training, ended, in_the_long_set, times
 from tests.test_training import small_classifier, small_datamodule, trainer_for
 
 
 def test_runs_that_start_in_the_same_second_are_each_whole(
     small: list[str], tmp_path: Path, survived: Survived
 ) -> None:
-    number = times(3, 8)
+    number = times(2, 8)
     together = [Training(tmp_path / "run", small).start("trainer.max_epochs=1") for _ in range(number)]
     assert [ended(process).returncode for process in together] == [0] * number
     runs = list(tmp_path.glob("outputs/train/*/*"))
@@ -98,6 +98,7 @@ def test_a_training_that_learns_nothing_is_told(small: list[str], tmp_path: Path
     survived("a loss of guessing after an epoch is told", 1, 1)
 
 
+@in_the_long_set
 def test_a_batch_that_is_too_large_is_told_with_one_that_fits(
     small: list[str], tmp_path: Path, survived: Survived
 ) -> None:
@@ -124,7 +125,7 @@ def workers_of(process: "subprocess.Popen[str]") -> list[int]:
     return [int(line) for line in listed.stdout.split()]
 
 
-@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("fault", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=in_the_long_set)])
 def test_a_loader_process_that_dies_or_hangs_ends_the_training_with_its_cause(
     undisturbed: Training, small: list[str], tmp_path: Path, survived: Survived, fault: signal.Signals
 ) -> None:
@@ -150,6 +151,7 @@ def test_a_loader_process_that_dies_or_hangs_ends_the_training_with_its_cause(
     )
 
 
+@in_the_long_set
 def test_ctrl_c_reaches_the_loader_processes_too_and_costs_nothing(
     undisturbed: Training, small: list[str], tmp_path: Path
 ) -> None:
@@ -176,7 +178,7 @@ def test_a_kill_costs_no_more_than_every_minutes(
     survived("a kill costs at most checkpoint.every_minutes", number, number)
 
 
-@pytest.mark.skipif(not LONG, reason="in the long set")
+@in_the_long_set
 def test_two_processes_stop_and_go_on_together(small: list[str], tmp_path: Path, survived: Survived) -> None:
     two = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "checkpoint.every_minutes=60"]
     whole, stopped = (Training(tmp_path / name / "run", [*small, *two]) for name in ("whole", "stopped"))

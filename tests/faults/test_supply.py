@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Survived
-from tests.faults.conftest import LONG, Training
+from tests.faults.conftest import Training, in_the_long_set
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -54,7 +54,7 @@ def test_a_tampered_wheel_is_refused(tmp_path: Path, survived: Survived) -> None
     survived("a tampered wheel is refused by the lock's hashes", 1, 1)
 
 
-@pytest.mark.skipif(not LONG, reason="asks a service on the network")
+@in_the_long_set
 def test_no_known_vulnerability_is_locked(survived: Survived) -> None:
     audit = [uv(), "tool", "run", "pip-audit", "--requirement", "requirements.lock", "--disable-pip", "--no-deps"]
     done = subprocess.run(audit, cwd=CHECKOUT, capture_output=True, text=True, timeout=600)
@@ -75,6 +75,7 @@ def listening() -> set[str]:
     return found
 
 
+@in_the_long_set
 def test_a_training_opens_no_port(small: list[str], tmp_path: Path) -> None:
     before = listening()
     training = Training(tmp_path / "run", small)
