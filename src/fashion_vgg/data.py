@@ -15,7 +15,7 @@ from torchvision.transforms.v2.functional import resize
 
 from fashion_vgg import augment, fashion_mnist
 from fashion_vgg.errors import UserError
-from fashion_vgg.seeding import seed_at
+from fashion_vgg.seeding import reseed, seed_at
 
 Batch = tuple[Tensor, Tensor]
 
@@ -163,7 +163,7 @@ class FashionMNISTDataModule(L.LightningDataModule):
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         if self.trainer and self.trainer.training:  # the first thing that happens to a batch
             step = self.trainer.fit_loop.total_batch_idx + 1
-            torch.manual_seed(seed_at(self.seed, step, self.trainer.global_rank))
+            reseed(seed_at(self.seed, step, self.trainer.global_rank), self.trainer.strategy.root_device)
         return batch
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:

@@ -157,7 +157,7 @@ def _value(argv: Sequence[str], key: str) -> str | None:
 
 
 def _newest_unfinished(runs: Path, own: Sequence[str]) -> Path | None:
-    wanted = sorted(word for word in own if not word.startswith("-"))
+    wanted = sorted(word for word in own if not word.startswith("-") and not _key(word).startswith("hydra"))
     for folder in sorted(runs.glob("*/*"), reverse=True):
         unfinished = (folder / CONFIG).exists() and not (folder / SUMMARY).exists()
         if unfinished and sorted(_overrides(folder)) == wanted and not _in_use(folder):

@@ -39,12 +39,12 @@ class Copies(L.Callback):
     on_train_batch_start = on_validation_batch_start = on_train_epoch_start = on_train_end = copy
 
 
-def configured(folder: Path, data_root: Path, workers: int) -> DictConfig:
+def configured(folder: Path, data_root: Path, further: list[str]) -> DictConfig:
     overrides = [
         *(f"data.root={data_root}", "model=vgg5_light", "model.ratio=16", "model.dropout=0.3", "image_size=28"),
         *("trainer=cpu", "trainer.max_epochs=3", "trainer.limit_train_batches=16", "trainer.limit_val_batches=2"),
         *("data.flip=0.5", "data.shift=2", "data.erase=6", "scheduler=triangular", "optimizer.momentum=0.9"),
-        *(f"data.num_workers={workers}", "batch_size=32", "checkpoint.every_minutes=0", f"output_dir={folder}"),
+        *("batch_size=32", "checkpoint.every_minutes=0", f"output_dir={folder}", *further),
     ]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("train", overrides)
@@ -67,22 +67,35 @@ def trained(cfg: DictConfig, checkpoint: Path | None, *further: L.Callback) -> d
 
 @pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec:FutureWarning")
 @pytest.mark.filterwarnings("ignore:.*exists and is not empty")
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("case", "further", "few"),
+    [
+        ("", [], slice(13, 19)),
+        (", two loader processes", ["data.num_workers=2"], slice(13, 16)),
+        (", two evaluations an epoch", ["+trainer.val_check_interval=0.5"], slice(6, 9)),
+    ],
+)
 def test_from_every_step_the_training_ends_in_the_same_bits(
-    data_root: Path, tmp_path: Path, survived: Survived, workers: int, monkeypatch: pytest.MonkeyPatch
+    data_root: Path,
+    tmp_path: Path,
+    survived: Survived,
+    monkeypatch: pytest.MonkeyPatch,
+    case: str,
+    further: list[str],
+    few: slice,
 ) -> None:
     quieten_lightning()
     monkeypatch.setattr(interruption, "listen", lambda: None)  # pytest's Ctrl-C stays its own
     copies = Copies(tmp_path / "whole")
-    expected = trained(configured(tmp_path / "whole", data_root, workers), None, copies)
+    expected = trained(configured(tmp_path / "whole", data_root, further), None, copies)
     # Of each step one, and of each epoch's last step two: before its evaluation, and between two epochs.
     assert len(copies.paths) == 48 + 3
     steps = [torch.load(path, weights_only=True)["global_step"] for path in copies.paths]
     assert sorted(set(steps)) == list(range(1, 49))
-    chosen = copies.paths[:-1] if LONG else copies.paths[13 : 19 if not workers else 16]
+    chosen = copies.paths[:-1] if LONG else copies.paths[few]
     for number, checkpoint in enumerate(chosen):
         folder = tmp_path / f"resumed-{number}"
-        state = trained(configured(folder, data_root, workers), checkpoint)
+        state = trained(configured(folder, data_root, further), checkpoint)
         assert_same(expected, state, str(checkpoint))
         shutil.rmtree(folder)
-    survived(f"exact resume from every step, {workers} loader processes", len(chosen), len(chosen))
+    survived(f"exact resume from every step{case}", len(chosen), len(chosen))

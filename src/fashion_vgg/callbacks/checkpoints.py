@@ -1,5 +1,6 @@
 """When a training saves what it takes to go on, to the last bit, from where it stopped."""
 
+import math
 import os
 import time
 from pathlib import Path
@@ -31,6 +32,7 @@ class Checkpoints(Checkpoint):
     def __init__(self, folder: str, every_minutes: float, keep: int) -> None:
         self.folder = Path(folder)
         self.seconds = 60 * every_minutes
+        self._evaluating = False
         self.paths = [self.folder / f"last{f'-{age}' if age else ''}.ckpt" for age in range(keep)]
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -47,12 +49,14 @@ class Checkpoints(Checkpoint):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        # The last batch's turn comes when its epoch's evaluation begins, or else at the epoch's end.
-        if stepped and not trainer.is_last_batch:
+        # If an evaluation or the epoch's end is next, its own turn comes then.
+        before_evaluation = trainer.is_last_batch or (batch_idx + 1) % (trainer.val_check_batch or math.inf) == 0
+        if stepped and not before_evaluation:
             self._save_if_due(trainer)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.state.fn == "fit" and trainer.is_last_batch:
+        self._evaluating = trainer.state.fn == "fit" and not trainer.sanity_checking
+        if self._evaluating:
             self._save_if_due(trainer)
 
     def on_validation_batch_end(
@@ -66,8 +70,11 @@ class Checkpoints(Checkpoint):
     ) -> None:
         # Averaged weights are in the place of the trained ones during an evaluation: these wait for its end.
         averaging = any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks)  # type: ignore[attr-defined]
-        if trainer.state.fn == "fit" and trainer.is_last_batch and not averaging and self._asked_to_stop(trainer):
+        if self._evaluating and not averaging and self._asked_to_stop(trainer):
             self._stop(trainer)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._evaluating = False
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self._is_over(trainer):
@@ -86,12 +93,12 @@ class Checkpoints(Checkpoint):
         epochs, batches = progress["epoch_progress"], progress["epoch_loop.batch_progress"]
         begun, done = epochs["total"]["ready"], epochs["total"]["processed"]
         within = begun > done
-        evaluating = within and trainer.is_last_batch
+        evaluating = within and self._evaluating
         _count(epochs, "total", begun, done)
         _count(epochs, "current", begun, done)
         _count(batches, "total", batches["total"]["ready"])
         _count(batches, "current", batches["current"]["ready"] if within else 0)
-        batches["is_last_batch"] = evaluating
+        batches["is_last_batch"] = within and trainer.is_last_batch
         # An evaluation that was begun is one that Lightning takes up again.
         evaluation = progress["epoch_loop.val_loop.batch_progress"]
         _count(evaluation, "total", int(evaluating), 0)

@@ -33,8 +33,11 @@ class DivergenceGuard(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        on_cpu = pl_module.device.type == "cpu"
+        if on_cpu and math.isfinite(outputs["loss"]):
+            return
         self._losses.append(outputs["loss"].detach())
-        if pl_module.device.type == "cpu" or len(self._losses) >= STEPS_ON_A_GPU or trainer.is_last_batch:
+        if on_cpu or len(self._losses) >= STEPS_ON_A_GPU or trainer.is_last_batch:
             self._look(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
