@@ -27,3 +27,17 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
         atomic.write(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
+    atomic.write(tmp_path / "file", "whole")
+    (tmp_path / ".file.123.part").write_text("ha")
+    (tmp_path / ".lock").touch()
+    atomic.sweep(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"file", ".lock"}
+
+
+def test_an_error_names_the_file(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No such file") as error:
+        atomic.write(tmp_path / "nowhere" / "file", "")
+    assert error.value.filename == str(tmp_path / "nowhere" / "file")

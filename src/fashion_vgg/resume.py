@@ -55,7 +55,8 @@ def arguments(argv: Sequence[str], key: str, runs: Path | None = None) -> list[s
     folder = run_folder(path)
     if folder and runs:
         # The record in .hydra stays as it is: rewritten in place, a kill or a full disk would cut it.
-        words += [f"hydra.run.dir={quoted(str(folder))}", "hydra.output_subdir=null"]
+        place = [f"hydra.run.dir={quoted(str(folder))}", "hydra.output_subdir=null"]
+        words = [*(word for word in words if word not in place), *place]
     elif path.is_dir() and not folder:
         raise UserError(f"{key}={named}: this is no run's folder, or one whose run had not begun: it has no {CONFIG}.")
     return words
@@ -130,9 +131,10 @@ def check_unchanged(cfg: DictConfig, folder: Path) -> None:
     before = dict(_leaves(OmegaConf.to_container(stored, resolve=False)))
     now = dict(_leaves(OmegaConf.to_container(cfg, resolve=True)))
     for key in sorted(before.keys() | now.keys()):
-        if before.get(key) != now.get(key) and _must_stay(key, scheduled=bool(cfg.get("scheduler"))):
+        was, is_now = (shown(values[key]) if key in values else "not set" for values in (before, now))
+        if was != is_now and _must_stay(key, scheduled=bool(cfg.get("scheduler"))):
             raise UserError(
-                f"{key}={shown(now.get(key))} was {shown(before.get(key))} when {folder} was started: "
+                f"{key} is {is_now}, and was {was} when {folder} was started: "
                 "a resumed run keeps its settings; leave it out, or start a new run without resume."
             )
 

@@ -7,10 +7,12 @@ or copy files. Here only a class of a listed module passes, named directly in it
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from fashion_vgg.errors import UserError
 
@@ -89,8 +91,10 @@ def _targets(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         for name in node:
             if name == "_target_":
                 yield f"{prefix}_target_", node[name]
-            elif not OmegaConf.is_missing(node, name):
-                yield from _targets(node[name], f"{prefix}{name!s}.")
+            else:
+                # What an interpolation gives counts, too; one that gives nothing cannot be made.
+                with suppress(OmegaConfBaseException):
+                    yield from _targets(node[name], f"{prefix}{name!s}.")
     elif isinstance(node, ListConfig):
         for index, item in enumerate(node):
             yield from _targets(item, f"{prefix}{index}.")

@@ -232,6 +232,13 @@ def test_a_hostile_stored_config_runs_nothing(fashion_vgg: Command, tmp_path: Pa
     survived("hostile stored configs run nothing", done + 1, done + 1)
 
 
+def test_a_target_that_an_interpolation_makes_is_seen() -> None:
+    for hidden in ("${oc.create:'{_target_: os.system}'}", "${evil}"):
+        cfg = OmegaConf.create({"model": hidden, "evil": {"_target_": "os.system"}})
+        with pytest.raises(UserError, match="_target_=os.system does not fit"):
+            trust.check(cfg)
+
+
 def test_modules_of_ones_own_can_be_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
     cfg = OmegaConf.create({"model": {"_target_": "mine.nets.Net"}})
     with pytest.raises(UserError, match=r"name it in the environment: FASHION_VGG_TRUST=mine\.nets"):
