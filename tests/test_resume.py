@@ -97,10 +97,8 @@ def test_settings_that_would_be_ignored_may_not_change(tmp_path: Path) -> None:
     changes = {
         "optimizer.lr=0.1": "optimizer.lr is 0.1, and was 0.05 when",
         "model.ratio=2": "model.ratio is 2, and was 4",
-    }
-    changes |= {
         "seed=1": "data.seed is 1, and was 0",
-        "scheduler=triangular": "scheduler is not set, and was null|scheduler._partial_ is true, and was not set",
+        "scheduler=triangular": "scheduler is not set, and was null",
     }
     for override, message in changes.items():
         with pytest.raises(UserError, match=message):

@@ -1,6 +1,6 @@
 """``fashion-vgg export``: a run's weights alone, as `safetensors`, with a SHA-256 beside them."""
 
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -10,12 +10,7 @@ from fashion_vgg.assemble import make_net
 from fashion_vgg.compose import command
 
 
-def with_the_runs_overrides(argv: Sequence[str]) -> list[str]:
-    """The command line, and before it the overrides of the run that ``weights=`` names."""
-    return resume.arguments(argv, "weights")
-
-
-@command("export", prepare=with_the_runs_overrides)
+@command("export", prepare=partial(resume.arguments, key="weights"))
 def main(cfg: DictConfig) -> None:
     import torch
 

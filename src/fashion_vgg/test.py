@@ -1,6 +1,6 @@
 """``fashion-vgg test``: loss and accuracy of a run's, a checkpoint's or a published file's weights on the test set."""
 
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,7 @@ from fashion_vgg.assemble import check_parts, make_classifier, quieten_lightning
 from fashion_vgg.compose import command
 
 
-def with_the_runs_overrides(argv: Sequence[str]) -> list[str]:
-    """The command line, and before it the overrides of the run that ``weights=`` names."""
-    return resume.arguments(argv, "weights")
-
-
-@command("test", prepare=with_the_runs_overrides)
+@command("test", prepare=partial(resume.arguments, key="weights"))
 def main(cfg: DictConfig) -> None:
     check_parts(cfg)
     from fashion_vgg import weights

@@ -1,8 +1,9 @@
 """``fashion-vgg train``: compose, train, and leave a folder that tells the whole story."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def with_the_runs_overrides(argv: Sequence[str]) -> list[str]:
-    """The command line, and before it the overrides of the run that ``resume=`` names."""
-    return resume.arguments(argv, "resume", resume.runs_folder())
-
-
-@command("train", prepare=with_the_runs_overrides)
+@command("train", prepare=partial(resume.arguments, key="resume", runs=resume.runs_folder()))
 def main(cfg: DictConfig) -> None:
     check_parts(cfg)
     from lightning.fabric.utilities.rank_zero import rank_zero_only

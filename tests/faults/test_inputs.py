@@ -235,7 +235,7 @@ def test_a_hostile_stored_config_runs_nothing(fashion_vgg: Command, tmp_path: Pa
 def test_a_target_that_an_interpolation_makes_is_seen() -> None:
     for hidden in ("${oc.create:'{_target_: os.system}'}", "${evil}"):
         cfg = OmegaConf.create({"model": hidden, "evil": {"_target_": "os.system"}})
-        with pytest.raises(UserError, match="_target_=os.system does not fit"):
+        with pytest.raises(UserError, match=r"_target_=os\.system does not fit"):
             trust.check(cfg)
 
 
