@@ -24,6 +24,7 @@ from tensorboard.backend.event_processing.event_multiplexer import EventMultiple
 from fashion_vgg import seed
 from fashion_vgg.data import FashionMNISTDataModule
 from tests.conftest import Command
+from tests.test_training import each_reseeded
 
 FIGURES = {"train/loss", "train/acc", "test/loss", "test/acc", "lr", "images_per_sec"}
 
@@ -415,7 +416,7 @@ def test_the_seeds_recipe_through_the_command_line_has_the_seeds_first_losses(
     datamodule.setup("fit")
     batches = [datamodule.on_after_batch_transfer(batch, 0) for batch in islice(datamodule.train_dataloader(), 2)]
     torch.manual_seed(0)
-    losses, accuracy = seed.train(seed.vgg(seed.NARROW), batches, lr=0.05)
+    losses, accuracy = seed.train(seed.vgg(seed.NARROW), each_reseeded(batches), lr=0.05)
     assert final["train/loss"] == pytest.approx(sum(losses) / 2, rel=1e-6)
     assert final["train/acc"] == pytest.approx(accuracy)
 

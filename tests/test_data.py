@@ -122,7 +122,7 @@ def test_images_are_augmented_in_training_alone(data_root: Path) -> None:
 def process(rank: int, processes: int) -> Any:
     """As much of a Trainer as a data module asks of one of several processes."""
     strategy = SimpleNamespace(root_device=torch.device("cpu"))
-    return SimpleNamespace(world_size=processes, global_rank=rank, strategy=strategy)
+    return SimpleNamespace(world_size=processes, global_rank=rank, strategy=strategy, training=False)
 
 
 def hashes(images: torch.Tensor) -> torch.Tensor:

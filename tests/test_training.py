@@ -1,5 +1,6 @@
 """The seed's training, through our classes and Lightning's Trainer, held against the seed's own loop."""
 
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from fashion_vgg.callbacks import History, SlowRunNotice, Throughput
 from fashion_vgg.callbacks.result_figure import draw
 from fashion_vgg.classifier import Figures, ImageClassifier
 from fashion_vgg.data import FashionMNISTDataModule
+from fashion_vgg.seeding import seed_at
 from fashion_vgg.vgg import VGG
 
 
@@ -69,7 +71,7 @@ class TestSeed:
 
         batches = [datamodule.on_after_batch_transfer(batch, 0) for batch, _ in zip(loader(datamodule), range(4))]  # noqa: B905
         torch.manual_seed(0)
-        expected, accuracy = seed.train(seed.vgg(seed.NARROW), batches, lr=0.05)
+        expected, accuracy = seed.train(seed.vgg(seed.NARROW), each_reseeded(batches), lr=0.05)
         assert losses.losses[0] == pytest.approx(expected[0], rel=1e-6)
         assert losses.losses == pytest.approx(expected, rel=1e-4)  # rounding, which grows from step to step
         assert history.rows[0]["train/loss"] == pytest.approx(sum(losses.losses) / 4, rel=1e-6)
@@ -182,6 +184,13 @@ def test_an_epochs_loss_is_summed_in_float32_whatever_the_networks_precision() -
             torch.tensor(0.5, dtype=torch.bfloat16), torch.zeros(128, 10), torch.zeros(128, dtype=torch.long)
         )
     assert figures.compute()["train/loss"].item() == 0.5
+
+
+def each_reseeded(batches: Iterable[Any], run_seed: int = 0) -> Iterator[Any]:
+    """Before each step the generator is seeded as ours is, so that the seed's dropout draws the same numbers."""
+    for step, batch in enumerate(batches):
+        torch.manual_seed(seed_at(run_seed, step, 0))
+        yield batch
 
 
 def loader(datamodule: FashionMNISTDataModule) -> Any:

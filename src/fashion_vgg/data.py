@@ -203,7 +203,9 @@ class FashionMNISTDataModule(L.LightningDataModule):
 
     def _batches_done(self) -> int:
         """Of the epoch that the Trainer is in: none but where it was resumed within one."""
-        return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if self.trainer else 0
+        if self.trainer and self.trainer.training:
+            return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        return 0
 
     @property
     def _store(self) -> torch.device:
