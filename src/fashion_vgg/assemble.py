@@ -75,7 +75,7 @@ def make_trainer(cfg: DictConfig, history: "History", *further: "L.Callback", ep
         cfg: the whole configuration.
         history: comes first, so that a checkpoint has the row of its own epoch.
         further: come last; the checkpoints do, so that they have what the others did.
-        epochs_done: by the training that is resumed; what TensorBoard has of later ones will be written again.
+        epochs_done: by the training that is resumed; TensorBoard gets the last one's figures, and later ones', again.
 
     Raises:
         UserError: a setting of the Trainer does not go with the data or the compiled network.
@@ -85,7 +85,7 @@ def make_trainer(cfg: DictConfig, history: "History", *further: "L.Callback", ep
     nodes = cfg.get("callbacks") or {}
     callbacks = [instantiate(node) for node in nodes.values() if fits_split(node, cfg.data.val_size)]
     loggers = [
-        instantiate(node, **({"purge_step": epochs_done + 1} if epochs_done and "TensorBoard" in node._target_ else {}))
+        instantiate(node, **({"purge_step": epochs_done} if epochs_done and "TensorBoard" in node._target_ else {}))
         for node in (cfg.get("logger") or {}).values()
     ]
     trainer: L.Trainer = instantiate(

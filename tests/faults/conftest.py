@@ -5,12 +5,13 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+TRAIN = ("-m", "fashion_vgg", "train")
 LONG = os.environ.get("FAULTS") == "long"
 
 
@@ -35,11 +36,11 @@ class Training:
     overrides: list[str]
     env: dict[str, str] = field(default_factory=dict)
 
-    def start(self, *further: str) -> "subprocess.Popen[str]":
+    def start(self, *further: str, program: Sequence[str] = TRAIN) -> "subprocess.Popen[str]":
         root = self.folder.parent
         root.mkdir(parents=True, exist_ok=True)
         return subprocess.Popen(
-            self.command(*further),
+            self.command(*further, program=program),
             env=os.environ | {"FASHION_VGG_ROOT": str(root), "PYTHONWARNINGS": "default"} | self.env,
             cwd=root,
             stdout=subprocess.PIPE,
@@ -48,8 +49,8 @@ class Training:
             start_new_session=True,
         )
 
-    def command(self, *further: str) -> list[str]:
-        return [sys.executable, "-m", "fashion_vgg", "train", *self.overrides, *further]
+    def command(self, *further: str, program: Sequence[str] = TRAIN) -> list[str]:
+        return [sys.executable, *program, *self.overrides, *further]
 
     def run(self, *further: str) -> "subprocess.CompletedProcess[str]":
         """To its end."""

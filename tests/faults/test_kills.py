@@ -105,3 +105,31 @@ def test_two_processes_cannot_go_on_with_one_run(undisturbed: Training, small: l
     assert (second.returncode, second.stderr) == (2, f"{training.folder}: another process is training there.\n")
     first.terminate()
     assert ended(first).returncode == 143
+
+
+KILLED_AFTER_SAVING = """
+import os, runpy, signal
+from fashion_vgg.callbacks import Checkpoints
+
+save = Checkpoints.on_train_epoch_end
+
+def save_and_die(self, trainer, module):
+    save(self, trainer, module)
+    if trainer.current_epoch == int(os.environ["LAST_EPOCH"]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+Checkpoints.on_train_epoch_end = save_and_die
+runpy.run_module("fashion_vgg.train", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("epoch", [pytest.param(0, marks=in_the_long_set), 2])
+def test_an_epoch_whose_checkpoint_came_before_its_curves_is_in_them(
+    undisturbed: Training, small: list[str], tmp_path: Path, epoch: int
+) -> None:
+    """Lightning gives the loggers an epoch's figures last."""
+    training = Training(tmp_path / "run", small, env={"LAST_EPOCH": str(epoch)})
+    process = training.start(*training.first(), program=["-c", KILLED_AFTER_SAVING])
+    assert ended(process).returncode == -signal.SIGKILL
+    assert Training(training.folder, []).run(f"resume={training.folder}").returncode == 0
+    assert_equal(undisturbed.folder, training.folder)

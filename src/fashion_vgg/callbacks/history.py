@@ -32,6 +32,14 @@ class History(Checkpoint):
         self._scored = False
         self._seconds_before = 0.0
         self._start: float | None = None
+        self._resumed = False
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # Lightning logs an epoch's figures after its checkpoint: the last row may have been lost between the two.
+        if self._resumed and self.rows:
+            figures = {name: value for name, value in self.rows[-1].items() if name != "epoch"}
+            for logger in trainer.loggers:
+                logger.log_metrics(figures, step=int(self.rows[-1]["epoch"]))
 
     @property
     def seconds(self) -> float:
@@ -59,6 +67,7 @@ class History(Checkpoint):
         return {"rows": self.rows, "seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._resumed = True
         self.rows = list(state_dict["rows"])
         self._seconds_before = state_dict.get("seconds", 0.0)  # not there in checkpoints of early versions
 
