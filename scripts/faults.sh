@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The long set of faults: kills, signals, full disks, altered files, hostile configurations and more, done to real
-# trainings; half an hour on two cores. Prints a table of what was promised, how often it was put to the test, and how
+# trainings; forty minutes on two cores. Prints a table of what was promised, how often it was put to the test, and how
 # often it was kept. Arguments go to pytest.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
