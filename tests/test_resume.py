@@ -67,6 +67,7 @@ def test_auto_is_the_newest_unfinished_run_of_the_same_overrides(tmp_path: Path)
     with resume.locked(wanted):
         assert f"hydra.run.dir='{tmp_path}/2026-01-01/10-00-00'" in arguments(*argv, runs=tmp_path)
     assert arguments("seed=3", "resume=auto", runs=tmp_path) == ["seed=3"]
+    assert f"hydra.run.dir='{wanted}'" in arguments(*argv, "--config-name", "train", runs=tmp_path)
 
 
 def test_a_record_adds_overrides_alone(tmp_path: Path) -> None:
@@ -77,6 +78,18 @@ def test_a_record_adds_overrides_alone(tmp_path: Path) -> None:
     assert not [word for word in arguments(f"resume={run}") if "evil" in word or "callbacks" in word]
     (run / resume.OVERRIDES).write_text("- seed=1\n- [")
     assert arguments(f"resume={run}")[0].startswith("resume=")
+
+
+def test_resume_is_not_forced_past_the_record() -> None:
+    with pytest.raises(UserError, match=r"\+\+resume=auto: write resume= without"):
+        arguments("++resume=auto")
+
+
+def test_settings_that_cannot_be_read_are_told(tmp_path: Path) -> None:
+    for text in ("seed: [", "- 1"):
+        (tmp_path / resume.CONFIG).write_text(text)
+        with pytest.raises(UserError, match=r"config\.yaml (cannot be read|holds no settings)"):
+            resume.check_unchanged(composed("train", f"output_dir={tmp_path}"), tmp_path)
 
 
 def test_several_runs_are_not_gone_on_with_at_once(tmp_path: Path) -> None:
@@ -98,7 +111,7 @@ def test_settings_that_would_be_ignored_may_not_change(tmp_path: Path) -> None:
         "optimizer.lr=0.1": "optimizer.lr is 0.1, and was 0.05 when",
         "model.ratio=2": "model.ratio is 2, and was 4",
         "seed=1": "data.seed is 1, and was 0",
-        "scheduler=triangular": "scheduler is not set, and was null",
+        "scheduler=triangular": r"scheduler._target_ is torch.optim.lr_scheduler.OneCycleLR, and was not set",
     }
     for override, message in changes.items():
         with pytest.raises(UserError, match=message):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from fashion_vgg import trust
 from fashion_vgg.errors import UserError
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def check_parts(cfg: DictConfig) -> None:
         )
     if cfg.trainer.precision == "auto":
         cfg.trainer.precision = "bf16-mixed" if bf16_is_fast(cfg.trainer.accelerator) else "32-true"
+        trust.check(cfg)  # again: an interpolation may give something else now
     with torch.device("meta"):
         instantiate(cfg.model)
     try:
@@ -68,7 +70,9 @@ def bf16_is_fast(accelerator: str) -> bool:
     return accelerator in ("auto", "cpu") and bool(torch.cpu.get_capabilities().get("amx_bf16"))
 
 
-def make_trainer(cfg: DictConfig, history: "History", *further: "L.Callback", epochs_done: int = 0) -> "L.Trainer":
+def make_trainer(
+    cfg: DictConfig, history: "History", *further: "L.Callback", epochs_done: int | None = None
+) -> "L.Trainer":
     """The Trainer with its loggers, the configured callbacks, and further ones after them.
 
     Args:
@@ -84,8 +88,9 @@ def make_trainer(cfg: DictConfig, history: "History", *further: "L.Callback", ep
 
     nodes = cfg.get("callbacks") or {}
     callbacks = [instantiate(node) for node in nodes.values() if fits_split(node, cfg.data.val_size)]
+    again = {} if epochs_done is None else {"purge_step": max(epochs_done, 1)}
     loggers = [
-        instantiate(node, **({"purge_step": epochs_done} if epochs_done and "TensorBoard" in node._target_ else {}))
+        instantiate(node, **(again if "TensorBoard" in node._target_ else {}))
         for node in (cfg.get("logger") or {}).values()
     ]
     trainer: L.Trainer = instantiate(

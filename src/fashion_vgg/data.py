@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any, Literal
 
 import lightning as L
@@ -214,10 +215,17 @@ class FashionMNISTDataModule(L.LightningDataModule):
 
 
 def _prepare_worker(worker: int) -> None:
-    # Ctrl-C comes to every process of a terminal's job, and the training may still want a batch to end its step.
+    # A signal may come to every process of a job, and the training may still want a batch to end its step.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _ignore_once)  # a second one is torch's, to one that does not end
+    if hasattr(signal, "SIGUSR1"):  # no Windows
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     # Handed over by file descriptors, a batch of a worker that hangs would be waited for without a timeout.
     torch.multiprocessing.set_sharing_strategy("file_system")  # type: ignore[no-untyped-call]
+
+
+def _ignore_once(signum: int, frame: FrameType | None) -> None:
+    signal.signal(signum, signal.SIG_DFL)
 
 
 def to_input(images: Tensor, size: int) -> Tensor:

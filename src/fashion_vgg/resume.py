@@ -38,6 +38,8 @@ def arguments(argv: Sequence[str], key: str, runs: Path | None = None) -> list[s
     Raises:
         UserError: there is no such folder or file.
     """
+    if forced := [word for word in argv if _key(word) == key and word.startswith("+")]:
+        raise UserError(f"{forced[0]}: write {key}= without +.")
     own, named = [word for word in argv if not word.startswith(f"{key}=")], _value(argv, key)
     if named is None or named == "null":
         return list(argv)
@@ -127,7 +129,7 @@ def check_unchanged(cfg: DictConfig, folder: Path) -> None:
     Raises:
         UserError: one that must stay has changed.
     """
-    stored = OmegaConf.load(folder / CONFIG)
+    stored = _settings(folder)
     before = dict(_leaves(OmegaConf.to_container(stored, resolve=False)))
     now = dict(_leaves(OmegaConf.to_container(cfg, resolve=True)))
     for key in sorted(before.keys() | now.keys()):
@@ -139,10 +141,26 @@ def check_unchanged(cfg: DictConfig, folder: Path) -> None:
             )
 
 
+def checkpoint_folder(run: Path) -> Path:
+    """Where a run's own settings put its checkpoints."""
+    return Path(_settings(run).get("checkpoint", {}).get("folder", run))
+
+
+def _settings(run: Path) -> DictConfig:
+    try:
+        settings = OmegaConf.load(run / CONFIG)
+    except Exception as error:
+        raise UserError(f"{run / CONFIG} cannot be read: {str(error).splitlines()[0]}") from error
+    if not isinstance(settings, DictConfig):
+        raise UserError(f"{run / CONFIG} holds no settings.")
+    return settings
+
+
 def record(cfg: DictConfig, overrides: Sequence[str], folder: Path) -> None:
-    """Write the resolved configuration, and for a resumed run the overrides, where a later one finds them."""
+    """Write the resolved configuration, and the overrides where Hydra did not, for whoever goes on with the run."""
     kept = [override for override in overrides if _key(override) != "resume"]
-    if cfg.resume:
+    if cfg.resume or not (folder / OVERRIDES).exists():
+        (folder / OVERRIDES).parent.mkdir(exist_ok=True)
         atomic.write(folder / OVERRIDES, OmegaConf.to_yaml(OmegaConf.create(kept)))
     atomic.write(folder / CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
 
@@ -159,7 +177,8 @@ def _value(argv: Sequence[str], key: str) -> str | None:
 
 
 def _newest_unfinished(runs: Path, own: Sequence[str]) -> Path | None:
-    wanted = sorted(word for word in own if not word.startswith("-") and not _key(word).startswith("hydra"))
+    overrides = [word for word in own if word.startswith("~") or ("=" in word and not word.startswith("-"))]
+    wanted = sorted(word for word in overrides if not _key(word).startswith("hydra"))
     for folder in sorted(runs.glob("*/*"), reverse=True):
         unfinished = (folder / CONFIG).exists() and not (folder / SUMMARY).exists()
         if unfinished and sorted(_overrides(folder)) == wanted and not _in_use(folder):
@@ -188,7 +207,7 @@ def _overrides(folder: Path) -> list[str]:
     except Exception:  # whatever is wrong with the file, it has nothing to add
         return []
     words = content if isinstance(content, list) else []
-    plain = re.compile(r"(\+{0,2}|~)(?!hydra\b)\w[\w./@-]*(=.*)?", re.DOTALL)
+    plain = re.compile(r"(\+{0,2}|~)(?!hydra\b)\w(?![\w./-]*@hydra)[\w./@-]*(=.*)?", re.DOTALL)
     return [word for word in words if isinstance(word, str) and plain.fullmatch(word) and _key(word) != "resume"]
 
 
@@ -211,6 +230,8 @@ def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def _must_stay(key: str, scheduled: bool) -> bool:
     group, _, name = key.partition(".")
+    if name == "_partial_":  # what it is part of says more
+        return False
     if group == "trainer":
         return name in _KEPT_OF_TRAINER or (name == "max_epochs" and scheduled)
     return group in _KEPT and not (group == "data" and name in _FREE_OF_DATA)

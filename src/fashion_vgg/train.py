@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from fashion_vgg import resume
+from fashion_vgg import atomic, resume
 from fashion_vgg.allocator import keep_freed_memory
 from fashion_vgg.assemble import check_parts, make_classifier, make_trainer, quieten_lightning
 from fashion_vgg.compose import command, in_sweep
@@ -45,6 +45,7 @@ def train(cfg: DictConfig) -> None:
     from fashion_vgg import failures
     from fashion_vgg.callbacks import History
 
+    cfg.checkpoint.folder = str(Path(cfg.checkpoint.folder).expanduser().absolute())  # for who resumes from elsewhere
     checkpoint, epochs_done = where_to_begin(cfg)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     history, checkpoints = History(cfg.output_dir), instantiate(cfg.checkpoint)
@@ -63,7 +64,7 @@ def train(cfg: DictConfig) -> None:
             checkpoints.prune()
 
 
-def where_to_begin(cfg: DictConfig) -> tuple[Path | None, int]:
+def where_to_begin(cfg: DictConfig) -> tuple[Path | None, int | None]:
     """The checkpoint to go on from, if there is one, and the number of epochs that were done by then.
 
     Raises:
@@ -73,16 +74,19 @@ def where_to_begin(cfg: DictConfig) -> tuple[Path | None, int]:
     if not cfg.resume:
         if resume.checkpoints(folder):
             raise UserError(f"{folder} has another run's checkpoints: go on with it by resume=, or use a new folder.")
-        return None, 0
+        return None, None
     if run := resume.run_folder(Path(cfg.resume)):
         resume.check_unchanged(cfg, run)
     newest = resume.newest_whole(resume.checkpoints(Path(cfg.resume) if Path(cfg.resume).is_file() else folder))
     if newest is None:
+        before = resume.checkpoint_folder(Path(cfg.output_dir))
+        if before.absolute() != folder.absolute() and resume.checkpoints(before):
+            raise UserError(f"This run's checkpoints are in another folder: add checkpoint.folder={before}.")
         log.info("%s has no checkpoint yet: the training begins anew.", folder)
         return None, 0
     path, content = newest
     progress = content.get("loops", {}).get("fit_loop")
-    if not progress:
+    if not progress or "global_step" not in content:
         raise UserError(f"{path} holds weights alone: there is no training in it to go on with.")
     log.info("Goes on from %s, after step %s", path, f"{content['global_step']:,}")
     return path, progress["epoch_progress"]["current"]["processed"]
@@ -91,6 +95,11 @@ def where_to_begin(cfg: DictConfig) -> tuple[Path | None, int]:
 def begin_record(cfg: DictConfig, trainer: "L.Trainer") -> None:
     """Write down what is about to be trained."""
     Path(cfg.output_dir, resume.SUMMARY).unlink(missing_ok=True)  # of a finished run that goes on: it no longer is
+    source, folder = Path(cfg.resume or ""), Path(cfg.checkpoint.folder)
+    if source.is_file() and source.absolute().parent != folder.absolute():
+        # So that it can go on from there again before it has a checkpoint of its own.
+        folder.mkdir(parents=True, exist_ok=True)
+        atomic.write(folder / "last.ckpt", source.read_bytes())
     resume.record(cfg, HydraConfig.get().overrides.task, Path(cfg.output_dir))
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
     for logger in trainer.loggers:

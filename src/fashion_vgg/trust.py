@@ -67,23 +67,40 @@ def check_named_folders(argv: Sequence[str]) -> None:
                 _check_hydras_own(path, in_hydras_group="hydra" in path.relative_to(value or following).parts[:-1])
 
 
+_CAN_RUN_CODE = ("callbacks", "job_logging", "hydra_logging", "searchpath")
+_TEXTS = ("filename", "format", "datefmt", "level")  # of a logging configuration, where interpolations are common
+
+
 def _check_hydras_own(path: Path, in_hydras_group: bool) -> None:
     try:
         content = OmegaConf.to_container(OmegaConf.load(path))
     except Exception:  # Hydra says what is wrong with it, if it is read at all
         return
-    whole = in_hydras_group or "@package hydra" in path.read_text()
-    own = content if whole else content.get("hydra") if isinstance(content, dict) else None
-    for key in ("callbacks", "job_logging", "hydra_logging", "searchpath"):
-        if isinstance(own, dict) and _runs_code(key, own if whole else own.get(key)):
-            raise UserError(f"{path}: what it sets as hydra.{key} can run code, and was not used.")
+    if not isinstance(content, dict):
+        return
+    if "@hydra" in str(content.get("defaults")):
+        raise UserError(f"{path}: its defaults put a config into Hydra's own, which can run code: it was not used.")
+    if in_hydras_group or re.search(r"@package\s+hydra", path.read_text()):
+        own: dict[str, Any] = {"": content}
+    elif isinstance(content.get("hydra", {}), dict):
+        own = {key: content.get("hydra", {}).get(key) for key in _CAN_RUN_CODE}
+    else:
+        own = {"": "${"}
+    for key, node in own.items():
+        if _runs_code(key, node):
+            raise UserError(f"{path}: what it sets as hydra{key and '.'}{key} can run code, and was not used.")
 
 
 def _runs_code(key: str, node: Any) -> bool:
-    if isinstance(node, dict):
-        maker = node.get("_target_") or node.get("()") or not str(node.get("class", "logging.")).startswith("logging.")
-        return bool(maker) or any(_runs_code(key, value) for value in node.values())
-    return key == "searchpath" and bool(node)
+    if key == "searchpath":
+        return bool(node)
+    if isinstance(node, list):
+        return any(_runs_code("", item) for item in node)
+    if not isinstance(node, dict):
+        return key not in _TEXTS and "${" in str(node)  # which can give anything
+    handler = re.fullmatch(r"logging(\.handlers)?\.[A-Z]\w*", str(node.get("class", "logging.Handler")))
+    maker = node.get("_target_") or node.get("()") or not handler
+    return bool(maker) or any(_runs_code(name, value) for name, value in node.items())
 
 
 def _targets(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

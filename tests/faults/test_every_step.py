@@ -60,7 +60,6 @@ def trained(cfg: DictConfig, checkpoint: Path | None, *further: L.Callback) -> d
     trainer = make_trainer(cfg, History(cfg.output_dir), instantiate(cfg.checkpoint), *further)
     classifier = make_classifier(cfg)
     trainer.fit(classifier, instantiate(cfg.data), ckpt_path=checkpoint)
-    assert trainer.global_step == 48
     state: dict[str, Any] = torch.load(Path(cfg.output_dir, "last.ckpt"), weights_only=True)
     return state | {"averaged": classifier.state_dict()}
 
@@ -68,11 +67,13 @@ def trained(cfg: DictConfig, checkpoint: Path | None, *further: L.Callback) -> d
 @pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec:FutureWarning")
 @pytest.mark.filterwarnings("ignore:.*exists and is not empty")
 @pytest.mark.parametrize(
-    ("further", "few"),
+    ("further", "steps", "twice", "few"),
     [
-        ([], slice(13, 19)),
-        (["data.num_workers=2"], slice(13, 16)),
-        (["+trainer.val_check_interval=0.5"], slice(6, 9)),
+        ([], 48, 3, slice(13, 19)),
+        (["data.num_workers=2"], 48, 3, slice(13, 16)),
+        (["+trainer.val_check_interval=0.5"], 48, 3, slice(6, 9)),
+        (["+trainer.max_steps=40"], 40, 2, slice(37, 40)),
+        (["+trainer.accumulate_grad_batches=2", "+trainer.val_check_interval=5"], 24, 0, slice(1, 4)),
     ],
 )
 def test_from_every_step_the_training_ends_in_the_same_bits(
@@ -81,16 +82,18 @@ def test_from_every_step_the_training_ends_in_the_same_bits(
     survived: Survived,
     monkeypatch: pytest.MonkeyPatch,
     further: list[str],
+    steps: int,
+    twice: int,
     few: slice,
 ) -> None:
     quieten_lightning()
     monkeypatch.setattr(interruption, "listen", lambda: None)  # pytest's Ctrl-C stays its own
     copies = Copies(tmp_path / "whole")
     expected = trained(configured(tmp_path / "whole", data_root, further), None, copies)
-    # Of each step one, and of each epoch's last step two: before its evaluation, and between two epochs.
-    assert len(copies.paths) == 48 + 3
-    steps = [torch.load(path, weights_only=True)["global_step"] for path in copies.paths]
-    assert sorted(set(steps)) == list(range(1, 49))
+    # Of each step one, and of an epoch's last step two: before its evaluation, and between two epochs.
+    assert len(copies.paths) == steps + twice
+    saved = [torch.load(path, weights_only=True)["global_step"] for path in copies.paths]
+    assert sorted(set(saved)) == list(range(1, steps + 1))
     chosen = copies.paths[:-1] if LONG else copies.paths[few]
     for number, checkpoint in enumerate(chosen):
         folder = tmp_path / f"resumed-{number}"
@@ -98,3 +101,41 @@ def test_from_every_step_the_training_ends_in_the_same_bits(
         assert_same(expected, state, str(checkpoint))
         shutil.rmtree(folder)
     survived("exact resume from every step", len(chosen), len(chosen))
+
+
+class Seen(L.Callback):
+    """What a resumed training has of the one before."""
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.steps = trainer.global_step
+        self.best = [str(getattr(callback, "best_model_path", "")) for callback in trainer.checkpoint_callbacks]
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    quieten_lightning()
+    monkeypatch.setattr(interruption, "listen", lambda: None)
+    return ["data.val_size=1000", "trainer.limit_train_batches=2"]
+
+
+@pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*exists and is not empty")
+def test_a_moved_run_keeps_its_best_checkpoint(data_root: Path, tmp_path: Path, short: list[str]) -> None:
+    trained(configured(tmp_path / "old", data_root, short), None)
+    (tmp_path / "old").rename(tmp_path / "new")
+    seen = Seen()
+    trained(configured(tmp_path / "new", data_root, short), tmp_path / "new" / "last.ckpt", seen)
+    assert str(tmp_path / "new" / "best.ckpt") in seen.best
+
+
+@pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*exists and is not empty")
+def test_a_training_that_stopped_early_stays_so(data_root: Path, tmp_path: Path, short: list[str]) -> None:
+    cfg = configured(tmp_path / "run", data_root, short)
+    early = {"_target_": "lightning.pytorch.callbacks.EarlyStopping", "monitor": "val/loss", "stopping_threshold": 1e6}
+    with open_dict(cfg):
+        cfg.callbacks.early = early
+    for checkpoint in (None, tmp_path / "run" / "last.ckpt"):
+        seen = Seen()
+        trained(cfg, checkpoint, seen)
+        assert seen.steps == 2  # of six

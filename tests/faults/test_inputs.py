@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from fashion_vgg import rules, trust
+from fashion_vgg.assemble import check_parts
 from fashion_vgg.compose import CONF
 from fashion_vgg.errors import UserError
 from tests.conftest import Command, Survived
@@ -237,6 +238,35 @@ def test_a_target_that_an_interpolation_makes_is_seen() -> None:
         cfg = OmegaConf.create({"model": hidden, "evil": {"_target_": "os.system"}})
         with pytest.raises(UserError, match=r"_target_=os\.system does not fit"):
             trust.check(cfg)
+
+
+def test_what_an_interpolation_gives_is_looked_at_again_when_the_precision_is_settled(tmp_path: Path) -> None:
+    cfg = composed("train", f"output_dir={tmp_path}", "trainer.precision=auto")
+    OmegaConf.set_struct(cfg, False)
+    cfg.names = {"auto": cfg.model._target_, "bf16-mixed": "os.system", "32-true": "os.system"}
+    cfg.model._target_ = "${names.${trainer.precision}}"
+    trust.check(cfg)
+    with pytest.raises(UserError, match=r"_target_=os\.system does not fit"):
+        check_parts(cfg)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hydra: {callbacks: {evil: '${evil}'}}",
+        "hydra: '${evil}'",
+        "hydra: {job_logging: '${evil}'}",
+        "hydra: {job_logging: {handlers: {evil: {class: logging.config.os.system}}}}",
+        "# @package   hydra.callbacks\nevil: {_target_: os.system}",
+        "defaults: [{evil@hydra.callbacks.evil: default}]",
+        "hydra: {searchpath: '${evil}'}",
+    ],
+)
+def test_hydras_own_settings_that_can_run_code_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "some.yaml").write_text(text)
+    for argv in (["-cd", str(tmp_path)], [f"--config-dir={tmp_path}"]):
+        with pytest.raises(UserError, match="can run code"):
+            trust.check_named_folders(argv)
 
 
 def test_modules_of_ones_own_can_be_trusted(monkeypatch: pytest.MonkeyPatch) -> None:

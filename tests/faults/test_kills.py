@@ -18,20 +18,27 @@ def test_a_killed_training_goes_on_to_the_last_bit(
     undisturbed: Training, small: list[str], tmp_path: Path, moments: random.Random, survived: Survived
 ) -> None:
     number = times(2, 20)
-    for attempt in range(number):
-        # Of every four one saves seldom, and one saves on another file system.
-        further = ["checkpoint.every_minutes=0.02"] if attempt % 4 == 1 else []
+    attempt = kills = 0
+    while kills < number:
+        # Of every four one saves seldom, one never before the end, and one on another file system.
+        minutes = {1: 0.02, 3: 60}.get(kills % 4, 0)
+        further = [f"checkpoint.every_minutes={minutes}"]
         elsewhere = tempfile.TemporaryDirectory(dir="/dev/shm")
-        further += [f"checkpoint.folder={elsewhere.name}"] if attempt % 4 == 2 else []
+        further += [f"checkpoint.folder={elsewhere.name}"] if kills % 4 == 2 else []
         training = Training(tmp_path / str(attempt) / "run", [*small, *further])
         killed = training.run_until(training.within(moments.uniform(0, 4)), signal.SIGKILL, *training.first())
+        attempt += 1
+        if killed.returncode == 0:
+            continue  # the moment came when it had finished
+        assert killed.returncode == -signal.SIGKILL, killed
         done = Training(training.folder, []).run(f"resume={training.folder}")
         assert done.returncode == 0, (killed, done)
-        if attempt % 4 == 2:
+        if kills % 4 == 2:
             shutil.copy(Path(elsewhere.name, "last.ckpt"), training.folder)
         assert_equal(undisturbed.folder, training.folder)
         assert not list(training.folder.glob(".*.part"))
         elsewhere.cleanup()
+        kills += 1
     survived("exact resume after SIGKILL at random moments", number, number)
 
 

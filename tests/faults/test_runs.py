@@ -152,15 +152,16 @@ def test_a_loader_process_that_dies_or_hangs_ends_the_training_with_its_cause(
 
 
 @in_the_long_set
-def test_ctrl_c_reaches_the_loader_processes_too_and_costs_nothing(
-    undisturbed: Training, small: list[str], tmp_path: Path
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
+def test_a_signal_that_reaches_the_loader_processes_too_costs_nothing(
+    undisturbed: Training, small: list[str], tmp_path: Path, signum: signal.Signals, status: int
 ) -> None:
     training = Training(tmp_path / "run", [*small, "data.num_workers=1"])
     process = training.start(*training.first())
     while not (training.folder / "last.ckpt").exists():
         assert process.poll() is None
-    os.killpg(process.pid, signal.SIGINT)
-    assert ended(process).returncode == 130
+    os.killpg(process.pid, signum)
+    assert ended(process).returncode == status
     assert Training(training.folder, []).run(f"resume={training.folder}").returncode == 0
     assert_equal(undisturbed.folder, training.folder)
 

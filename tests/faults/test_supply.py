@@ -85,5 +85,6 @@ def test_a_training_opens_no_port(small: list[str], tmp_path: Path) -> None:
         seen.update(listening() - before)
         return (training.folder / "summary.json").exists()
 
-    training.run_until(look, 0, *training.first())
+    done = training.run_until(look, 0, *training.first())
+    assert done.returncode == 0, done.stderr
     assert not seen

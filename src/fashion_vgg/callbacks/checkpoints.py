@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, ModelCheckpoint, WeightAveraging
 
 from fashion_vgg import atomic, interruption
 from fashion_vgg.errors import Stopped
@@ -32,13 +32,24 @@ class Checkpoints(Checkpoint):
     def __init__(self, folder: str, every_minutes: float, keep: int) -> None:
         self.folder = Path(folder)
         self.seconds = 60 * every_minutes
-        self._evaluating = False
+        self._evaluating = self._ended_early = False
         self.paths = [self.folder / f"last{f'-{age}' if age else ''}.ckpt" for age in range(keep)]
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if stage == "fit" and trainer.is_global_zero:
             self.folder.mkdir(parents=True, exist_ok=True)
             atomic.sweep(self.folder)
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._ended_early = checkpoint.get("ended_early", False)
+        # Lightning forgets which checkpoint was best if the run's folder was moved.
+        for callback in trainer.checkpoint_callbacks:
+            state = checkpoint.get("callbacks", {}).get(callback.state_key, {})
+            if isinstance(callback, ModelCheckpoint) and state.get("dirpath") and callback.dirpath:
+                checkpoint["callbacks"][callback.state_key] = _moved(state, state["dirpath"], str(callback.dirpath))
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        trainer.should_stop = self._ended_early
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._saved_at = time.monotonic()
@@ -51,12 +62,12 @@ class Checkpoints(Checkpoint):
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         # If an evaluation or the epoch's end is next, its own turn comes then.
         before_evaluation = trainer.is_last_batch or (batch_idx + 1) % (trainer.val_check_batch or math.inf) == 0
-        if stepped and not before_evaluation:
+        if stepped and not before_evaluation and self._can_go_on_from_here(trainer):
             self._save_if_due(trainer)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._evaluating = trainer.state.fn == "fit" and not trainer.sanity_checking
-        if self._evaluating:
+        if self._evaluating and self._can_go_on_from_here(trainer):
             self._save_if_due(trainer)
 
     def on_validation_batch_end(
@@ -70,7 +81,9 @@ class Checkpoints(Checkpoint):
     ) -> None:
         # Averaged weights are in the place of the trained ones during an evaluation: these wait for its end.
         averaging = any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks)  # type: ignore[attr-defined]
-        if self._evaluating and not averaging and self._asked_to_stop(trainer):
+        # Several processes may have unequal numbers of batches to evaluate, and cannot agree after each.
+        asked = trainer.world_size == 1 and interruption.received()
+        if self._evaluating and asked and not averaging and self._can_go_on_from_here(trainer):
             self._stop(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -89,6 +102,8 @@ class Checkpoints(Checkpoint):
             interruption.at_once()
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        stoppers = [callback for callback in trainer.callbacks if isinstance(callback, EarlyStopping)]  # type: ignore[attr-defined]
+        checkpoint["ended_early"] = bool(stoppers) and trainer.should_stop
         progress = checkpoint["loops"]["fit_loop"]
         epochs, batches = progress["epoch_progress"], progress["epoch_loop.batch_progress"]
         begun, done = epochs["total"]["ready"], epochs["total"]["processed"]
@@ -115,6 +130,12 @@ class Checkpoints(Checkpoint):
     def _is_over(self, trainer: L.Trainer) -> bool:
         epochs = trainer.current_epoch + 1 == trainer.max_epochs
         return epochs or trainer.should_stop or trainer.global_step == trainer.max_steps
+
+    def _can_go_on_from_here(self, trainer: L.Trainer) -> bool:
+        """Not between two batches of one step; nor after the last of max_steps, where Lightning would end the epoch."""
+        progress = trainer.fit_loop.epoch_loop.batch_progress
+        stepped = progress.current.ready % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
+        return stepped and trainer.global_step != trainer.max_steps
 
     def _save_if_due(self, trainer: L.Trainer) -> None:
         late = trainer.is_global_zero and time.monotonic() - self._saved_at >= self.seconds
@@ -145,6 +166,9 @@ class Checkpoints(Checkpoint):
 
     def _make_room(self) -> None:
         """Give each checkpoint the next older one's name; the newest keeps its own, too, until it is replaced."""
+        newest = [path for path in self.paths[:2] if path.exists()]
+        if len(newest) == 2 and newest[0].samefile(newest[1]):
+            return  # made for a save that then failed
         for newer, older in reversed(list(zip(self.paths[1:], self.paths[2:], strict=False))):
             if newer.exists():
                 newer.replace(older)
@@ -155,6 +179,15 @@ class Checkpoints(Checkpoint):
                 os.link(self.paths[0], second)
             except OSError:  # a file system without hard links
                 self.paths[0].replace(second)
+
+
+def _moved(state: Any, old: str, new: str) -> Any:
+    """A state with the paths in one folder as paths in another."""
+    if isinstance(state, dict):
+        return {_moved(key, old, new): _moved(value, old, new) for key, value in state.items()}
+    if isinstance(state, str) and Path(state).is_relative_to(old):
+        return str(Path(new, Path(state).relative_to(old)))
+    return state
 
 
 def _count(progress: dict[str, Any], which: str, begun: int, done: int | None = None) -> None:
