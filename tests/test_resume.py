@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from fashion_vgg import resume
+from fashion_vgg import resume, runs
 from fashion_vgg.errors import UserError
 from tests.test_conf import composed
 
@@ -15,10 +15,10 @@ from tests.test_conf import composed
 def run_in(folder: Path, overrides: list[str], finished: bool = False) -> Path:
     """What a run leaves that `resume` looks at."""
     (folder / ".hydra").mkdir(parents=True)
-    OmegaConf.save(OmegaConf.create(overrides), folder / resume.OVERRIDES)
-    (folder / resume.CONFIG).write_text("{}")
+    OmegaConf.save(OmegaConf.create(overrides), folder / runs.OVERRIDES)
+    (folder / runs.CONFIG).write_text("{}")
     if finished:
-        (folder / resume.SUMMARY).write_text("{}")
+        (folder / runs.SUMMARY).write_text("{}")
     return folder
 
 
@@ -64,7 +64,7 @@ def test_auto_is_the_newest_unfinished_run_of_the_same_overrides(tmp_path: Path)
     begun.mkdir(parents=True)
     argv = ["seed=1", "resume=auto", "model=vgg11", "hydra.job.chdir=false"]
     assert f"hydra.run.dir='{wanted}'" in arguments(*argv, runs=tmp_path)
-    with resume.locked(wanted):
+    with runs.locked(wanted):
         assert f"hydra.run.dir='{tmp_path}/2026-01-01/10-00-00'" in arguments(*argv, runs=tmp_path)
     assert arguments("seed=3", "resume=auto", runs=tmp_path) == ["seed=3"]
     assert f"hydra.run.dir='{wanted}'" in arguments(*argv, "--config-name", "train", runs=tmp_path)
@@ -76,7 +76,7 @@ def test_a_record_adds_overrides_alone(tmp_path: Path) -> None:
     run = run_in(tmp_path / "run", [*evil, "~hydra.callbacks", "seed=1"])
     assert arguments(f"resume={run}")[0] == "seed=1"
     assert not [word for word in arguments(f"resume={run}") if "evil" in word or "callbacks" in word]
-    (run / resume.OVERRIDES).write_text("- seed=1\n- [")
+    (run / runs.OVERRIDES).write_text("- seed=1\n- [")
     assert arguments(f"resume={run}")[0].startswith("resume=")
 
 
@@ -87,7 +87,7 @@ def test_resume_is_not_forced_past_the_record() -> None:
 
 def test_settings_that_cannot_be_read_are_told(tmp_path: Path) -> None:
     for text in ("seed: [", "- 1"):
-        (tmp_path / resume.CONFIG).write_text(text)
+        (tmp_path / runs.CONFIG).write_text(text)
         with pytest.raises(UserError, match=r"config\.yaml (cannot be read|holds no settings)"):
             resume.check_unchanged(composed("train", f"output_dir={tmp_path}"), tmp_path)
 
@@ -104,7 +104,7 @@ def test_any_path_comes_through_hydras_grammar(text: str) -> None:
 
 
 def test_settings_that_would_be_ignored_may_not_change(tmp_path: Path) -> None:
-    (tmp_path / resume.CONFIG).write_text(OmegaConf.to_yaml(composed("train", f"output_dir={tmp_path}"), resolve=True))
+    (tmp_path / runs.CONFIG).write_text(OmegaConf.to_yaml(composed("train", f"output_dir={tmp_path}"), resolve=True))
     free = ["trainer.max_epochs=20", "data.root=/elsewhere", "data.num_workers=2", "checkpoint.every_minutes=1"]
     resume.check_unchanged(composed("train", f"output_dir={tmp_path}", *free), tmp_path)
     changes = {
@@ -128,8 +128,8 @@ def test_the_newest_checkpoint_comes_first(tmp_path: Path) -> None:
 def test_a_lock_is_let_go_when_its_holder_dies(tmp_path: Path) -> None:
     child = os.fork()
     if not child:
-        lock = resume.locked(tmp_path)
+        lock = runs.locked(tmp_path)
         os._exit(0 if lock.is_locked else 1)
     assert os.waitpid(child, 0)[1] == 0
-    with resume.locked(tmp_path), pytest.raises(UserError, match="another process is training there"):
-        resume.locked(tmp_path)
+    with runs.locked(tmp_path), pytest.raises(UserError, match="another process is training there"):
+        runs.locked(tmp_path)

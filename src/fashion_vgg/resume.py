@@ -1,27 +1,21 @@
 """Going on with a run: its folder found, its settings taken from its own record, its newest whole checkpoint chosen."""
 
 import logging
-import os
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from fashion_vgg import atomic
 from fashion_vgg.errors import UserError
 from fashion_vgg.rules import shown
+from fashion_vgg.runs import CONFIG, OVERRIDES, SUMMARY, in_use, overrides
+from fashion_vgg.runs import key as key_of
 
 log = logging.getLogger(__name__)
-
-CONFIG = "config.yaml"
-"""Written when a run is about to train: a folder without it has nothing to go on from."""
-SUMMARY = "summary.json"
-"""Written last: a folder with it is finished."""
-OVERRIDES = Path(".hydra", "overrides.yaml")
 
 # A changed value would be ignored, or spoil the training without a word.
 _KEPT = ("seed", "image_size", "batch_size", "data", "model", "classifier", "optimizer", "scheduler")
@@ -38,7 +32,7 @@ def arguments(argv: Sequence[str], key: str, runs: Path | None = None) -> list[s
     Raises:
         UserError: there is no such folder or file.
     """
-    if forced := [word for word in argv if _key(word) == key and word.startswith("+")]:
+    if forced := [word for word in argv if key_of(word) == key and word.startswith("+")]:
         raise UserError(f"{forced[0]}: write {key}= without +.")
     own, named = [word for word in argv if not word.startswith(f"{key}=")], _value(argv, key)
     if named is None or named == "null":
@@ -79,20 +73,6 @@ def quoted(value: str) -> str:
     """A text as Hydra's grammar takes it, whatever is in it."""
     escaped = re.sub(r"(\\+)('|$)", r"\1\1\2", value).replace("'", "\\'")
     return f"'{escaped}'"
-
-
-def locked(folder: Path) -> FileLock:
-    """A lock on a run's folder, held as long as the object lives, and let go by the system when the process dies.
-
-    Raises:
-        UserError: another process trains there.
-    """
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        raise UserError(f"{folder}: another process is training there.") from None
-    return lock
 
 
 def checkpoints(path: Path) -> list[Path]:
@@ -158,7 +138,7 @@ def _settings(run: Path) -> DictConfig:
 
 def record(cfg: DictConfig, overrides: Sequence[str], folder: Path) -> None:
     """Write the resolved configuration, and the overrides where Hydra did not, for whoever goes on with the run."""
-    kept = [override for override in overrides if _key(override) != "resume"]
+    kept = [override for override in overrides if key_of(override) != "resume"]
     if cfg.resume or not (folder / OVERRIDES).exists():
         (folder / OVERRIDES).parent.mkdir(exist_ok=True)
         atomic.write(folder / OVERRIDES, OmegaConf.to_yaml(OmegaConf.create(kept)))
@@ -177,42 +157,19 @@ def _value(argv: Sequence[str], key: str) -> str | None:
 
 
 def _newest_unfinished(runs: Path, own: Sequence[str]) -> Path | None:
-    overrides = [word for word in own if word.startswith("~") or ("=" in word and not word.startswith("-"))]
-    wanted = sorted(word for word in overrides if not _key(word).startswith("hydra"))
+    given = [word for word in own if word.startswith("~") or ("=" in word and not word.startswith("-"))]
+    wanted = sorted(word for word in given if not key_of(word).startswith("hydra"))
     for folder in sorted(runs.glob("*/*"), reverse=True):
         unfinished = (folder / CONFIG).exists() and not (folder / SUMMARY).exists()
-        if unfinished and sorted(_overrides(folder)) == wanted and not _in_use(folder):
+        if unfinished and sorted(overrides(folder)) == wanted and not in_use(folder):
             return folder
     return None
 
 
-def _in_use(folder: Path) -> bool:
-    try:
-        locked(folder).release()
-    except (UserError, OSError):
-        return True
-    return False
-
-
 def _recorded(path: Path, own: Sequence[str]) -> list[str]:
     folder = path if path.is_dir() else path.parent
-    keys = {_key(word) for word in own}
-    return [override for override in _overrides(folder) if _key(override) not in keys]
-
-
-def _overrides(folder: Path) -> list[str]:
-    """A run's own record of its overrides: those of Hydra's own keys, which can run code, are not among them."""
-    try:
-        content = OmegaConf.to_container(OmegaConf.load(folder / OVERRIDES))
-    except Exception:  # whatever is wrong with the file, it has nothing to add
-        return []
-    words = content if isinstance(content, list) else []
-    plain = re.compile(r"(\+{0,2}|~)(?!hydra\b)\w(?![\w./-]*@hydra)[\w./@-]*(=.*)?", re.DOTALL)
-    return [word for word in words if isinstance(word, str) and plain.fullmatch(word) and _key(word) != "resume"]
-
-
-def _key(override: str) -> str:
-    return override.partition("=")[0].lstrip("+~")
+    keys = {key_of(word) for word in own}
+    return [override for override in overrides(folder) if key_of(override) not in keys]
 
 
 def _age(checkpoint: Path) -> int:
@@ -235,8 +192,3 @@ def _must_stay(key: str, scheduled: bool) -> bool:
     if group == "trainer":
         return name in _KEPT_OF_TRAINER or (name == "max_epochs" and scheduled)
     return group in _KEPT and not (group == "data" and name in _FREE_OF_DATA)
-
-
-def runs_folder() -> Path:
-    """Where `train` makes the folders of its runs."""
-    return Path(os.environ.get("FASHION_VGG_ROOT", "."), "outputs", "train")

@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from fashion_vgg import atomic, resume
+from fashion_vgg import atomic, resume, runs
 from fashion_vgg.allocator import keep_freed_memory
 from fashion_vgg.assemble import check_parts, make_classifier, make_trainer, quieten_lightning
 from fashion_vgg.compose import command, in_sweep
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@command("train", prepare=partial(resume.arguments, key="resume", runs=resume.runs_folder()))
+@command("train", prepare=partial(resume.arguments, key="resume", runs=runs.outputs() / "train"))
 def main(cfg: DictConfig) -> None:
     check_parts(cfg)
     from lightning.fabric.utilities.rank_zero import rank_zero_only
 
     keep_freed_memory()
     quieten_lightning()
-    with resume.locked(Path(cfg.output_dir)) if getattr(rank_zero_only, "rank", 0) == 0 else nullcontext():
+    with runs.locked(Path(cfg.output_dir)) if getattr(rank_zero_only, "rank", 0) == 0 else nullcontext():
         train(cfg)
 
 
@@ -94,7 +94,7 @@ def where_to_begin(cfg: DictConfig) -> tuple[Path | None, int | None]:
 
 def begin_record(cfg: DictConfig, trainer: "L.Trainer") -> None:
     """Write down what is about to be trained."""
-    Path(cfg.output_dir, resume.SUMMARY).unlink(missing_ok=True)  # of a finished run that goes on: it no longer is
+    Path(cfg.output_dir, runs.SUMMARY).unlink(missing_ok=True)  # of a finished run that goes on: it no longer is
     source, folder = Path(cfg.resume or ""), Path(cfg.checkpoint.folder)
     if source.is_file() and source.absolute().parent != folder.absolute():
         # So that it can go on from there again before it has a checkpoint of its own.
@@ -163,7 +163,7 @@ def report(
         devices=trainer.world_size,
         overrides=list(HydraConfig.get().overrides.task),
     )
-    summary.write(Path(cfg.output_dir, resume.SUMMARY), content)
+    summary.write(Path(cfg.output_dir, runs.SUMMARY), content)
     log.info("%s", summary.result_lines(content))
 
 
