@@ -5,4 +5,4 @@ set -euo pipefail
 CDPATH='' cd -- "$(dirname "${BASH_SOURCE[0]}")/.."
 uv=$(command -v uv || echo .venv/bin/uv)
 "$uv" pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-    --extra dev --custom-compile-command scripts/lock.sh --output-file requirements.lock pyproject.toml
+    --all-extras --custom-compile-command scripts/lock.sh --output-file requirements.lock pyproject.toml

@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from fashion_vgg import atomic, resume, runs
+from fashion_vgg import resume, runs
 from fashion_vgg.allocator import keep_freed_memory
 from fashion_vgg.assemble import check_parts, make_classifier, make_trainer, quieten_lightning
 from fashion_vgg.compose import command, in_sweep
@@ -95,11 +95,6 @@ def where_to_begin(cfg: DictConfig) -> tuple[Path | None, int | None]:
 def begin_record(cfg: DictConfig, trainer: "L.Trainer") -> None:
     """Write down what is about to be trained."""
     Path(cfg.output_dir, runs.SUMMARY).unlink(missing_ok=True)  # of a finished run that goes on: it no longer is
-    source, folder = Path(cfg.resume or ""), Path(cfg.checkpoint.folder)
-    if source.is_file() and source.absolute().parent != folder.absolute():
-        # So that it can go on from there again before it has a checkpoint of its own.
-        folder.mkdir(parents=True, exist_ok=True)
-        atomic.write(folder / "last.ckpt", source.read_bytes())
     resume.record(cfg, HydraConfig.get().overrides.task, Path(cfg.output_dir))
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
     for logger in trainer.loggers:

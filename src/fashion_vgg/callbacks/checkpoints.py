@@ -55,6 +55,9 @@ class Checkpoints(Checkpoint):
         self._saved_at = time.monotonic()
         self._saved_at_place: tuple[int, int] | None = None
         interruption.put_off()
+        if trainer.ckpt_path and trainer.is_global_zero and not self.paths[0].exists():
+            # Gone on with from elsewhere: a kill before its own first checkpoint finds that one here.
+            atomic.write(self.paths[0], Path(trainer.ckpt_path).read_bytes())
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
