@@ -46,7 +46,9 @@ class Checkpoints(Checkpoint):
         for callback in trainer.checkpoint_callbacks:
             state = checkpoint.get("callbacks", {}).get(callback.state_key, {})
             if isinstance(callback, ModelCheckpoint) and state.get("dirpath") and callback.dirpath:
-                checkpoint["callbacks"][callback.state_key] = _moved(state, state["dirpath"], str(callback.dirpath))
+                moved = _moved(state, state["dirpath"], str(callback.dirpath))
+                if Path(moved["best_model_path"]).is_file():
+                    checkpoint["callbacks"][callback.state_key] = moved
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         trainer.should_stop = self._ended_early
