@@ -7,8 +7,9 @@ import os
 import secrets
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,9 @@ from fashion_vgg.errors import Stopped, UserError
 _PACKAGE = Path(__file__).parent
 CONF = next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parents[1] / "conf") if folder.is_dir())
 
+# Hydra 1.3 puts our hydra/launcher/joblib.yaml on top of the plugin's config of that name, which is what we want.
+warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
+
 # ${token:} tells apart the folders of runs that start in the same second.
 OmegaConf.register_new_resolver("token", lambda: secrets.token_hex(4), use_cache=True, replace=True)
 
@@ -46,8 +50,21 @@ def _folder_name(overrides: str) -> str:
 OmegaConf.register_new_resolver("folder_name", _folder_name, replace=True)
 
 
+def _jobs_at_once() -> int:
+    """As many as there are GPUs, or else as four cores each can run, at least two."""
+    import torch
+
+    return torch.cuda.device_count() or max(2, (os.cpu_count() or 1) // 4)
+
+
+OmegaConf.register_new_resolver("jobs_at_once", _jobs_at_once, use_cache=True, replace=True)
+
+
 def command(
-    config_name: str, prepare: Callable[[Sequence[str]], list[str]] | None = None
+    config_name: str,
+    prepare: Callable[[Sequence[str]], list[str]] | None = None,
+    sweep: Callable[[DictConfig, Callable[[DictConfig], Any]], Any] | None = None,
+    around: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Callable[[Callable[[DictConfig], Any]], Callable[[], None]]:
     """Make ``task(cfg)`` a command: compose ``conf/<config_name>.yaml`` with the command line, check it, run the task.
 
@@ -57,16 +74,23 @@ def command(
     Args:
         config_name: the composition root.
         prepare: takes and gives the command line's arguments, before Hydra reads them.
+        sweep: runs a job of a sweep, given its configuration and the task with its checks; without it, an error of a
+            job goes to Hydra, so that the other jobs run before it is told.
+        around: the context of the whole, in the process that the user started.
     """
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable[[], None]:
+        def checked(cfg: DictConfig) -> Any:
+            trust.check(cfg)
+            rules.check(cfg)
+            return task(cfg)
+
         @hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
         def job(cfg: DictConfig) -> Any:
-            # In a sweep the error goes to Hydra, so that the other jobs run before it is told.
+            if in_sweep() and sweep:
+                return sweep(cfg, checked)
             with _mistakes_told(config_name, unless=in_sweep() or _tracebacks_wanted()):
-                trust.check(cfg)
-                rules.check(cfg)
-                return task(cfg)
+                return checked(cfg)
 
         @functools.wraps(task)
         def main() -> None:
@@ -75,7 +99,8 @@ def command(
                 trust.check_named_folders(sys.argv[1:])
                 if prepare:
                     sys.argv[1:] = prepare(sys.argv[1:])
-                job()
+                with around():
+                    job()
 
         return main
 

@@ -15,6 +15,14 @@ class TrainingError(UserError):
     status = 1
 
 
+class DivergedError(TrainingError):
+    """The loss is no number any more."""
+
+
+class PrunedError(TrainingError):
+    """A search gave up a training that is worse than others were by then."""
+
+
 class Stopped(BaseException):
     """A signal asked the command to stop.
 

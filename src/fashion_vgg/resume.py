@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from fashion_vgg import atomic
+from fashion_vgg import atomic, ranks
 from fashion_vgg.errors import UserError
 from fashion_vgg.rules import shown
 from fashion_vgg.runs import CONFIG, OVERRIDES, SUMMARY, in_use, overrides
@@ -34,7 +34,7 @@ def arguments(argv: Sequence[str], key: str, runs: Path | None = None) -> list[s
     """
     if forced := [word for word in argv if key_of(word) == key and word.startswith("+")]:
         raise UserError(f"{forced[0]}: write {key}= without +.")
-    own, named = [word for word in argv if not word.startswith(f"{key}=")], _value(argv, key)
+    own, named = [word for word in argv if not word.startswith(f"{key}=")], value_of(argv, key)
     if named is None or named == "null":
         return list(argv)
     if runs and {"-m", "--multirun"} & set(argv):
@@ -145,7 +145,7 @@ def record(cfg: DictConfig, overrides: Sequence[str], folder: Path) -> None:
     atomic.write(folder / CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
 
 
-def _value(argv: Sequence[str], key: str) -> str | None:
+def value_of(argv: Sequence[str], key: str) -> str | None:
     """What follows ``key=``, as the shell gives it: a folder's name may hold what Hydra would want quoted."""
     values = [word.partition("=")[2] for word in argv if word.startswith(f"{key}=")]
     if not values:
@@ -161,7 +161,7 @@ def _newest_unfinished(runs: Path, own: Sequence[str]) -> Path | None:
     wanted = sorted(word for word in given if not key_of(word).startswith("hydra"))
     for folder in sorted(runs.glob("*/*"), reverse=True):
         unfinished = (folder / CONFIG).exists() and not (folder / SUMMARY).exists()
-        if unfinished and sorted(overrides(folder)) == wanted and not in_use(folder):
+        if unfinished and sorted(overrides(folder)) == wanted and (ranks.further() or not in_use(folder)):
             return folder
     return None
 

@@ -1,9 +1,8 @@
 """``fashion-vgg train``: compose, train, and leave a folder that tells the whole story."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from fashion_vgg import resume, runs
+from fashion_vgg import ranks, resume, runs, sweeps
 from fashion_vgg.allocator import keep_freed_memory
 from fashion_vgg.assemble import check_parts, make_classifier, make_trainer, quieten_lightning
 from fashion_vgg.compose import command, in_sweep
@@ -27,7 +26,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@command("train", prepare=partial(resume.arguments, key="resume", runs=runs.outputs() / "train"))
+def prepare(argv: Sequence[str]) -> list[str]:
+    """The arguments with those of the run or the sweep that they go on with, and those of a further process."""
+    return ranks.arguments(sweeps.arguments(resume.arguments(argv, "resume", runs.outputs() / "train")))
+
+
+@command("train", prepare=prepare, sweep=sweeps.run_job, around=sweeps.told)
 def main(cfg: DictConfig) -> None:
     check_parts(cfg)
     from lightning.fabric.utilities.rank_zero import rank_zero_only
@@ -49,7 +53,7 @@ def train(cfg: DictConfig) -> None:
     checkpoint, epochs_done = where_to_begin(cfg)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     history, checkpoints = History(cfg.output_dir), instantiate(cfg.checkpoint)
-    trainer = make_trainer(cfg, history, checkpoints, epochs_done=epochs_done)
+    trainer = make_trainer(cfg, history, *sweeps.pruners(cfg), checkpoints, epochs_done=epochs_done)
     classifier, datamodule = make_classifier(cfg), instantiate(cfg.data)
     check_processes(trainer, datamodule)
     if trainer.is_global_zero:
@@ -108,10 +112,11 @@ def way_on_told(cfg: DictConfig) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        kept = resume.checkpoints(Path(cfg.checkpoint.folder))
+        folder, kept = Path(cfg.output_dir), resume.checkpoints(Path(cfg.checkpoint.folder))
         kept_at = f"The last checkpoint is {kept[0]}. " if kept and isinstance(error, Exception) else ""
         if kept or not isinstance(error, Exception):
-            error.add_note(f"{kept_at}Go on with: {resume.command(Path(cfg.output_dir))}")
+            go_on = sweeps.command(Path(HydraConfig.get().sweep.dir)) if in_sweep() else resume.command(folder)
+            error.add_note(f"{kept_at}Go on with: {go_on}")
         raise
 
 

@@ -8,7 +8,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from fashion_vgg.errors import TrainingError
+from fashion_vgg.errors import DivergedError
 from fashion_vgg.fashion_mnist import CLASSES
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ class DivergenceGuard(L.Callback):
     """Ends the training at a loss that is NaN or infinite; warns of one near that of guessing after an epoch.
 
     Raises:
-        TrainingError: names the step, its loss, the learning rate.
+        DivergedError: names the step, its loss, the learning rate.
     """
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -59,7 +59,7 @@ class DivergenceGuard(L.Callback):
             first = int(wrong[0])
             step = trainer.fit_loop.total_batch_idx + 2 - len(losses) + first
             rate = trainer.optimizers[0].param_groups[0]["lr"]
-            raise TrainingError(
+            raise DivergedError(
                 f"The loss is {losses[first]:.0f} at step {step:,} (learning rate {rate:g}): "
                 "the training diverged; lower optimizer.lr."
             )

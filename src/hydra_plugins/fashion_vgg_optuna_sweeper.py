@@ -1,0 +1,167 @@
+"""A Hydra sweeper that lets Optuna choose the overrides.
+
+The released plugin, hydra-optuna-sweeper 1.3, wants an Optuna before version 3, starts a study again from its first
+trial, and gives a job no trial to report to, so that none can be pruned. This one is thin: Optuna keeps the study,
+Hydra's launchers run the jobs, and what became of a job is read from its folder.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+log = logging.getLogger(__name__)
+
+# Hydra imports every plugin at every start: Optuna, and what needs it, is imported when a search begins.
+
+
+class OptunaSweeper(Sweeper):
+    """Searches ``sweep.space`` and the ranges of the command line with a study that is kept on the disk.
+
+    Args:
+        n_trials: finished and pruned trials of all calls together; failed ones do not count, and are not repeated.
+        n_jobs: trials that are drawn, and given to the launcher, at once.
+        direction: ``maximize`` or ``minimize``.
+        study_name: its name in the storage.
+        storage: a database's URL.
+        seed: of the sampler.
+        sampler: a class of ``optuna.samplers``.
+        pruner: a class of ``optuna.pruners``.
+        pruner_options: its arguments.
+    """
+
+    def __init__(
+        self,
+        n_trials: int,
+        n_jobs: int,
+        direction: Literal["maximize", "minimize"],
+        study_name: str,
+        storage: str,
+        seed: int,
+        sampler: str,
+        pruner: str,
+        pruner_options: DictConfig,
+    ) -> None:
+        self.n_trials = n_trials
+        self.n_jobs = n_jobs
+        self.direction = direction
+        self.study_name = study_name
+        self.storage = storage
+        self.seed = seed
+        self.sampler = sampler
+        self.pruner = pruner
+        self.pruner_options = pruner_options
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Take what the launcher needs; called by Hydra."""
+        self._settings = config
+        self._config_loader = hydra_context.config_loader
+        self._launcher: Any = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Run trials until there are enough, as many at once as the launcher runs."""
+        from fashion_vgg.errors import UserError
+
+        fixed, space = self._parse([*self._configured_space(), *arguments])
+        if not space:
+            raise UserError("There is nothing to search: choose sweep=search, or give a range, key=interval(0.1,1).")
+        if not self._settings.data.val_size:
+            raise UserError("A search is scored on a validation split, which data.val_size=5000 holds out.")
+        Path(self._settings.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
+        study = self._study()
+        self._take_up_again(study)
+        number = len(study.trials)
+        for _ in range(0, self._missing(study), self.n_jobs):
+            trials = [study.ask(space) for _ in range(min(self.n_jobs, self._missing(study)))]
+            jobs = [[*fixed, *_overrides(trial), f"sweep.trial={trial.number}"] for trial in trials]
+            returns = self._launcher.launch(jobs, initial_job_idx=number)
+            for trial, job in zip(trials, returns, strict=True):
+                _tell(study, trial, job)
+            number += len(trials)
+        self._report(study)
+
+    def _configured_space(self) -> list[str]:
+        space: Any = OmegaConf.to_container(self._settings.sweep.space, resolve=True)
+        return [f"{key}={values}" for key, values in space.items()]
+
+    def _parse(self, words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+        """The overrides that are the same for all jobs, and the distributions of the others; a later word wins."""
+        parser = OverridesParser.create(config_loader=self._config_loader)
+        parsed = {override.get_key_element(): override for override in parser.parse_overrides(list(words))}
+        searched = {key: override for key, override in parsed.items() if override.is_sweep_override()}
+        fixed = [str(override.input_line) for key, override in parsed.items() if key not in searched]
+        return fixed, {key: _distribution(override) for key, override in searched.items()}
+
+    def _study(self) -> Any:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        done = optuna.create_study(
+            study_name=self.study_name, storage=self.storage, direction=self.direction, load_if_exists=True
+        )
+        seed = self.seed + len(done.trials)  # a study that is continued does not draw its first trials again
+        done.sampler = getattr(optuna.samplers, self.sampler)(seed=seed)
+        return done
+
+    def _take_up_again(self, study: Any) -> None:
+        """Trials that a kill cut off are asked for again: their jobs' folders have the checkpoints."""
+        from optuna.trial import TrialState
+
+        for trial in study.get_trials(states=(TrialState.RUNNING,)):
+            study.tell(trial.number, state=TrialState.FAIL)
+            study.enqueue_trial(trial.params)
+
+    def _missing(self, study: Any) -> int:
+        from optuna.trial import TrialState
+
+        return max(0, self.n_trials - len(study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))))
+
+    def _report(self, study: Any) -> None:
+        from optuna.trial import TrialState
+
+        if done := study.get_trials(states=(TrialState.COMPLETE,)):
+            best = study.best_trial
+            words = " ".join(f"{key}={value}" for key, value in best.params.items())
+            log.info("Best of %d trials: %s %.4f with %s", len(done), self._settings.sweep.objective, best.value, words)
+
+
+def _distribution(override: Override) -> Any:
+    """The grammar's interval is searched as numbers, whole ones between whole ones; anything else as choices."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    values: Any = override.value()
+    if isinstance(values, IntervalSweep):
+        start, end = values.start, values.end
+        kind: Any = IntDistribution if isinstance(start, int) and isinstance(end, int) else FloatDistribution
+        return kind(start, end, log="log" in values.tags)
+    choices: Any = list(override.sweep_iterator())
+    return CategoricalDistribution(choices)
+
+
+def _overrides(trial: Any) -> Iterator[str]:
+    return (f"{key}={value}" for key, value in trial.params.items())
+
+
+def _tell(study: Any, trial: Any, job: JobReturn) -> None:
+    from optuna.trial import TrialState
+
+    from fashion_vgg.runs import Run
+
+    hydra = job.hydra_cfg.hydra if job.hydra_cfg is not None else None
+    run = Run(Path(hydra.runtime.output_dir)) if hydra else None
+    if run and run.status == "pruned":
+        study.tell(trial, state=TrialState.PRUNED)
+    elif job.return_value is None:
+        study.tell(trial, state=TrialState.FAIL)
+    else:
+        study.tell(trial, job.return_value)
