@@ -42,13 +42,12 @@ def arguments(argv: Sequence[str]) -> list[str]:
     named = resume.value_of(argv, "sweep.resume")
     if named in (None, "null"):
         return list(argv)
-    own = [word for word in argv if not word.startswith("sweep.resume=")]
+    own = [word for word in argv if not word.startswith("sweep.resume=") and word not in ("-m", "--multirun")]
     folder = _newest() if named == "last" else Path(str(named)).expanduser().absolute()
     recorded = _recorded(folder)
     given = {runs.key(word) for word in own}
     words = [word for word in recorded if runs.key(word) not in given]
-    multirun = [] if {"-m", "--multirun"} & set(own) else ["-m"]
-    return [*multirun, *words, *own, f"hydra.sweep.dir={resume.quoted(str(folder))}"]
+    return ["-m", *words, *own, f"hydra.sweep.dir={resume.quoted(str(folder))}"]
 
 
 def command(folder: Path) -> str:
