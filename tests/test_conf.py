@@ -16,7 +16,7 @@ from fashion_vgg.callbacks import History
 from fashion_vgg.compose import CONF, groups
 from fashion_vgg.errors import UserError
 
-GROUPS = ["bench", "callbacks", "data", "experiment", "logger", "model", "optimizer", "scheduler", "trainer"]
+GROUPS = ["bench", "callbacks", "data", "experiment", "logger", "model", "optimizer", "scheduler", "sweep", "trainer"]
 
 
 def composed(config_name: str, *overrides: str) -> DictConfig:

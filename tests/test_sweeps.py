@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.core.plugins import Plugins
 from omegaconf import OmegaConf
 
-from fashion_vgg import resume, runs, sweeps
+from fashion_vgg import compose, resume, runs, sweeps
 from fashion_vgg.errors import UserError
 from tests.conftest import Command
 from tests.faults.compare import TIMES, curves
@@ -201,6 +202,19 @@ def test_memory_goes_back_between_jobs(tiny: list[str], tmp_path: Path) -> None:
     assert process.communicate()[1] == ""
     assert process.returncode == 0
     assert max(used[number] for number in (3, 4, 5)) < used[1] + 100_000, used
+
+
+def test_what_an_extra_is_missing_for_is_told(tiny: list[str], tmp_path: Path) -> None:
+    (tmp_path / "optuna.py").write_text("raise ModuleNotFoundError('No module named optuna', name='optuna')")
+    words = ["-m", *tiny, "data.val_size=1000", "hydra/sweeper=optuna", "sweep=search"]
+    env = os.environ | {"PYTHONPATH": str(tmp_path), "FASHION_VGG_ROOT": str(tmp_path)}
+    command = [sys.executable, "-m", "fashion_vgg", "train", *words]
+    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, "This needs optuna: pip install 'fashion-vgg[optuna]'.\n")
+    with pytest.raises(RuntimeError) as raised:
+        Plugins.instance()._instantiate(OmegaConf.create({"_target_": "hydra_plugins.hydra_nowhere_launcher.Launcher"}))
+    told = compose.explain(raised.value, "train")
+    assert told == "This needs a launcher's package: pip install 'fashion-vgg[nowhere]'."
 
 
 class TestResume:

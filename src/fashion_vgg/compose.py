@@ -4,6 +4,7 @@ import errno
 import functools
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -154,6 +155,10 @@ def explain(error: BaseException, config_name: str) -> str | None:
     match error:
         case UserError():
             return str(error)
+        case ModuleNotFoundError(name="optuna" | "ray" | "joblib" | "submitit" | "plotly" as package):
+            return f"This needs {package}: pip install 'fashion-vgg[{_EXTRAS.get(package, package)}]'."
+        case RuntimeError() if launcher := re.search(r"Unknown plugin class.*hydra_(\w+)_launcher\.", str(error)):
+            return f"This needs a launcher's package: pip install 'fashion-vgg[{launcher[1]}]'."
         case FileNotFoundError(filename=str(file)) | NotADirectoryError(filename=str(file)):
             return f"{file}: {error.strerror}. Use another folder."
         case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EROFS | errno.EACCES):
@@ -180,6 +185,9 @@ def explain(error: BaseException, config_name: str) -> str | None:
             nulls = " ".join(word for word in sys.argv if word.endswith("=null"))
             return f"{nulls}: a group takes the name of one of its configs; --help lists them."
     return None
+
+
+_EXTRAS = {"plotly": "report"}
 
 
 def _free_space(path: Path) -> str:

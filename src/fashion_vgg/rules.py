@@ -98,6 +98,8 @@ RULES: dict[str, Rule] = {
     "sweep.resume": either(one_of(None), text()),
     "sweep.fail_fast": BOOLEAN,
     "sweep.objective": text(),
+    "sweep.trial": either(one_of(None), integer(0)),
+    "sweep.space": Rule(OmegaConf.is_dict, "a table of keys and the values to search"),
     "sweep.worst": number(-math.inf),
     "optimizer.lr": positive(),
     "optimizer.momentum": number(0),

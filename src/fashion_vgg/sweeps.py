@@ -17,7 +17,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from fashion_vgg import atomic, compose, resume, runs
-from fashion_vgg.errors import DivergedError, PrunedError, TrainingError, UserError
+from fashion_vgg.errors import DivergedError, PrunedError, Stopped, TrainingError, UserError
 
 if TYPE_CHECKING:
     import lightning as L
@@ -139,16 +139,17 @@ def told() -> Iterator[None]:
     """
     try:
         yield
-    except BaseException as error:
-        if not _begun:
-            raise
-        go_on = f"Go on with: {command(_begun[-1])}"
-        if isinstance(error, Exception) and not compose.explain(error, "train"):
-            reason = str(error).strip().partition("\n")[0]
-            raise TrainingError(f"A job's process died: {type(error).__name__}: {reason}\n{go_on}") from error
-        if not getattr(error, "__notes__", ()):
-            error.add_note(go_on)
+    except Stopped as stopped:
+        if _begun and not getattr(stopped, "__notes__", ()):
+            stopped.add_note(f"Go on with: {command(_begun[-1])}")
         raise
+    except Exception as error:
+        if not _begun or compose.explain(error, "train"):
+            raise
+        reason = str(error).strip().partition("\n")[0]
+        raise TrainingError(
+            f"A job's process died: {type(error).__name__}: {reason}\nGo on with: {command(_begun[-1])}"
+        ) from error
     for folder in _begun:
         lines = [f"  {run.folder.name}: {run.status}. {run.outcome['error']}" for run in failures(folder)]
         if lines:

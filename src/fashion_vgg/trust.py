@@ -67,6 +67,7 @@ def check_named_folders(argv: Sequence[str]) -> None:
                 _check_hydras_own(path, in_hydras_group="hydra" in path.relative_to(value or following).parts[:-1])
 
 
+_OURS = "fashion_vgg.sweeps.Record"
 _CAN_RUN_CODE = ("callbacks", "job_logging", "hydra_logging", "searchpath")
 _TEXTS = ("filename", "format", "datefmt", "level")  # of a logging configuration, where interpolations are common
 
@@ -99,8 +100,8 @@ def _runs_code(key: str, node: Any) -> bool:
     if not isinstance(node, dict):
         return key not in _TEXTS and "${" in str(node)  # which can give anything
     handler = re.fullmatch(r"logging(\.handlers)?\.[A-Z]\w*", str(node.get("class", "logging.Handler")))
-    maker = node.get("_target_") or node.get("()") or not handler
-    return bool(maker) or any(_runs_code(name, value) for name, value in node.items())
+    maker = node.get("_target_", _OURS) != _OURS or "()" in node or not handler
+    return maker or any(_runs_code(name, value) for name, value in node.items())
 
 
 def _targets(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
