@@ -6,6 +6,7 @@ the step under way, to save a checkpoint; a second signal then ends it at once a
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 
 from fashion_vgg.errors import Stopped
@@ -13,6 +14,7 @@ from fashion_vgg.errors import Stopped
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]  # no Windows
 
 _received = 0
+_raised: Callable[[int], BaseException] = Stopped
 _put_off = False
 
 
@@ -21,6 +23,13 @@ def listen() -> None:
     if threading.current_thread() is threading.main_thread():
         for signum in _SIGNALS:
             signal.signal(signum, _handle)
+
+
+def listen_beside_ray() -> None:
+    """Take over the signals from Ray, too, whose waiting is ended by a `KeyboardInterrupt` alone."""
+    global _raised
+    listen()
+    _raised = KeyboardInterrupt
 
 
 def put_off() -> None:
@@ -51,4 +60,4 @@ def _handle(signum: int, frame: FrameType | None) -> None:
     global _received
     again, _received = _received, signum
     if again or not _put_off:
-        raise Stopped(signum)
+        raise _raised(signum)

@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from fashion_vgg import atomic, compose, resume, runs
+from fashion_vgg import atomic, compose, interruption, resume, runs
 from fashion_vgg.errors import DivergedError, PrunedError, Stopped, TrainingError, UserError
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ class Record(Callback):
         for outcome in folder.rglob(runs.OUTCOME):
             outcome.unlink()
         _begun.append(folder)
+        if "ray" in config.hydra.launcher:
+            _start_ray(OmegaConf.to_container(config.hydra.launcher.ray.init, resolve=True))
 
 
 def run_job(cfg: DictConfig, task: Callable[[DictConfig], Any]) -> float | None:
@@ -139,10 +141,11 @@ def told() -> Iterator[None]:
     """
     try:
         yield
-    except Stopped as stopped:
+    except (Stopped, KeyboardInterrupt) as error:
+        stopped = error if isinstance(error, Stopped) else Stopped(interruption.received())
         if _begun and not getattr(stopped, "__notes__", ()):
             stopped.add_note(f"Go on with: {command(_begun[-1])}")
-        raise
+        raise stopped from None
     except Exception as error:
         if not _begun or compose.explain(error, "train"):
             raise
@@ -155,6 +158,14 @@ def told() -> Iterator[None]:
         if lines:
             number = f"{len(lines)} job{'s' if len(lines) > 1 else ''} of the sweep failed:"
             raise TrainingError("\n".join([number, *lines, f"Run those alone again with: {command(folder)}"]))
+
+
+def _start_ray(settings: Any) -> None:
+    """Before the launcher does, which leaves Ray's own way with signals in place."""
+    import ray
+
+    ray.init(**settings)
+    interruption.listen_beside_ray()
 
 
 def _newest() -> Path:
