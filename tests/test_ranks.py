@@ -13,6 +13,8 @@ import torch
 from fashion_vgg import ranks, runs
 from tests.test_cli import only, read_summary, weights
 
+pytestmark = pytest.mark.long
+
 TRAIN = ("-m", "fashion_vgg", "train")
 
 

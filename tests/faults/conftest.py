@@ -15,6 +15,12 @@ TRAIN = ("-m", "fashion_vgg", "train")
 LONG = os.environ.get("FAULTS") == "long"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.long)
+
+
 in_the_long_set = pytest.mark.skipif(not LONG, reason="in the long set")
 
 
