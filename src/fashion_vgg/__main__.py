@@ -13,6 +13,8 @@ COMMANDS = {
     "export": "write a run's weights as safetensors, with a checksum",
     "bench": "measure training on this machine against the seed's loop and the hardware's limit",
     "describe": "print a network's output shapes, parameters and multiply-adds",
+    "runs": "list the runs, newest first",
+    "report": "compare the runs of a sweep: a table, and a page with their curves",
 }
 
 
@@ -22,7 +24,7 @@ def main() -> None:
         usage="fashion-vgg <command> [overrides]",
         description="VGG on Fashion-MNIST.",
         epilog="\n".join(["commands:", *(f"  {name:<10} {does}" for name, does in COMMANDS.items())])
-        + "\n\nfashion-vgg <command> --help lists the overrides of a command.",
+        + "\n\nfashion-vgg <command> --help lists the overrides or options of a command.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"fashion-vgg {__version__}")

@@ -140,3 +140,9 @@ def _json(path: Path) -> dict[str, Any]:
 def _day(folder: Path) -> list[str]:
     """The date and time in a folder's path, as `train` names its folders."""
     return re.findall(r"\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d", folder.as_posix())[-1:]
+
+
+if __name__ == "__main__":
+    from fashion_vgg.reporting.listing import main
+
+    main()

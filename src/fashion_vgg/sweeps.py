@@ -59,12 +59,12 @@ class Record(Callback):
     """Hydra's callback in the process that starts the jobs."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Write down how to repeat the sweep, and forget what ended early before."""
+        """Write down how to repeat the sweep, and forget what failed before: it is run again."""
         folder = Path(config.hydra.sweep.dir).absolute()
         folder.mkdir(parents=True, exist_ok=True)
         atomic.write(folder / RECORD, json.dumps(_to_record(config)) + "\n")
-        for outcome in folder.rglob(runs.OUTCOME):
-            outcome.unlink()
+        for run in failures(folder):
+            (run.folder / runs.OUTCOME).unlink()
         _begun.append(folder)
         if "ray" in config.hydra.launcher:
             _start_ray(OmegaConf.to_container(config.hydra.launcher.ray.init, resolve=True))

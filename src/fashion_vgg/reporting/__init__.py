@@ -1,0 +1,1 @@
+"""What runs have to say side by side: tables, a page of charts, a list. Read without torch."""
