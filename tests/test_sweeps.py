@@ -1,5 +1,6 @@
 """Sweeps through the real command line: cut off, failing, in several processes, and searched."""
 
+import csv
 import json
 import os
 import re
@@ -42,8 +43,12 @@ def wait_for(process: "subprocess.Popen[str]", moment: Callable[[], bool]) -> No
         time.sleep(0.005)
 
 
-def figures(run: runs.Run) -> dict[str, Any]:
-    return {part: {k: v for k, v in run.summary[part].items() if k not in TIMES} for part in ("final", "best")}
+def reported(fashion_vgg: Command, root: Path) -> list[dict[str, str]]:
+    """A sweep's report in full precision, but for how long it took."""
+    done = fashion_vgg("report", "--csv", "report.csv", root=root)
+    assert done.returncode == 0, done.stderr
+    with (root / "report.csv").open(newline="") as file:
+        return [{name: value for name, value in row.items() if name not in TIMES} for row in csv.DictReader(file)]
 
 
 SWEEP = ["optimizer.lr=0.1,0.2,0.3,0.4", "trainer.max_epochs=3", "checkpoint.every_minutes=0"]
@@ -79,8 +84,7 @@ def test_a_killed_sweep_goes_on_with_the_job_it_was_in(
     assert re.search(r"Goes on from \S*optimizer.lr=0.3\S*/last.ckpt, after step \d+", done.stdout)
     assert [run.status for run in jobs(killed).values()] == ["finished"] * 4
     if again == "the same command":
-        for lr, run in jobs(whole).items():
-            assert figures(run) == figures(jobs(killed)[lr])
+        assert reported(fashion_vgg, killed) == reported(fashion_vgg, whole)
     for run in jobs(killed).values():
         assert [row["epoch"] for row in run.rows] == [1, 2, 3]
         curves(run.folder)
@@ -99,6 +103,9 @@ def test_a_diverged_and_a_failed_job_are_told_and_the_others_go_on(
     assert "Traceback (most recent call last)" in log
     assert "Traceback" not in done.stdout + done.stderr
     assert len(re.findall(r"optimizer.lr=1000000000.0\S*: diverged\. The loss is nan", done.stdout)) == 1
+    rows = reported(fashion_vgg, tmp_path)
+    assert {row["optimizer.lr"]: row["status"] for row in rows} == statuses
+    assert rows[0]["status"] == "finished"
     first, *listed, last = done.stderr.splitlines()
     assert first == "2 jobs of the sweep failed:"
     assert len(listed) == 2
