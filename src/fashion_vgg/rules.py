@@ -97,7 +97,7 @@ RULES: dict[str, Rule] = {
     "resume": either(one_of(None), text()),
     "sweep.resume": either(one_of(None), text()),
     "sweep.fail_fast": BOOLEAN,
-    "sweep.objective": text(),
+    "sweep.objective": Rule(lambda v: str(v).startswith("val/"), "a figure of the validation split, such as val/acc"),
     "sweep.trial": either(one_of(None), integer(0)),
     "sweep.space": Rule(OmegaConf.is_dict, "a table of keys and the values to search"),
     "sweep.worst": number(-math.inf),
