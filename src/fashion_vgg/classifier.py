@@ -102,13 +102,13 @@ class ImageClassifier(L.LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         self._lr = self.trainer.optimizers[0].param_groups[0]["lr"]
-        return self._step(batch, "train")
+        return self._step(batch, "train")["loss"]
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self._step(batch, self.eval_stage)
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        return self._step(batch, self.eval_stage)
 
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self._step(batch, "test")
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        return self._step(batch, "test")
 
     def on_train_epoch_start(self) -> None:
         for stage in ("train", self.eval_stage):
@@ -165,12 +165,12 @@ class ImageClassifier(L.LightningModule):
         """Loss and accuracy of a stage since its epoch began."""
         return {"train": self.train_figures, "val": self.val_figures, "test": self.test_figures}[stage]
 
-    def _step(self, batch: tuple[Tensor, Tensor], stage: Stage) -> Tensor:
+    def _step(self, batch: tuple[Tensor, Tensor], stage: Stage) -> dict[str, Tensor]:
         images, labels = batch
         logits = self(images)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing if stage == "train" else 0.0)
         self.figures_of(stage).update(loss.detach(), logits.detach(), labels)
-        return loss
+        return {"loss": loss, "logits": logits}
 
     def _log(self, row: dict[str, Any], to_loggers: bool = True) -> None:
         # sync_dist: the figures are equal in all processes by now, and Lightning warns without it.

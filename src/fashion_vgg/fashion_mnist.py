@@ -28,6 +28,8 @@ from fashion_vgg.errors import UserError
 Split = Literal["train", "test"]
 
 CLASSES = 10
+NAMES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+"""Of the classes, by their label, as the data set's authors list them."""
 
 log = logging.getLogger(__name__)
 

@@ -98,11 +98,15 @@ def where_to_begin(cfg: DictConfig) -> tuple[Path | None, int | None]:
 
 def begin_record(cfg: DictConfig, trainer: "L.Trainer") -> None:
     """Write down what is about to be trained."""
+    from fashion_vgg import board
+
     Path(cfg.output_dir, runs.SUMMARY).unlink(missing_ok=True)  # of a finished run that goes on: it no longer is
     resume.record(cfg, HydraConfig.get().overrides.task, Path(cfg.output_dir))
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
     for logger in trainer.loggers:
         logger.log_hyperparams(settings)
+    hydra = HydraConfig.get()
+    board.begin(trainer, board.hyperparameters(cfg, hydra.runtime.choices, hydra.overrides.task))
     log.info("Results go to %s", cfg.output_dir)
 
 
@@ -151,7 +155,7 @@ def report(
     wall_seconds: float,
 ) -> None:
     """Print the seed's lines and write ``summary.json``, the last thing a run does."""
-    from fashion_vgg import summary
+    from fashion_vgg import board, summary
 
     if not rows:
         raise UserError("The training ended before its first epoch did: allow it more time or steps.")
@@ -163,6 +167,8 @@ def report(
         devices=trainer.world_size,
         overrides=list(HydraConfig.get().overrides.task),
     )
+    if test:
+        board.add_best(trainer, content["best"])
     summary.write(Path(cfg.output_dir, runs.SUMMARY), content)
     log.info("%s", summary.result_lines(content))
 

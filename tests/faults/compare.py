@@ -30,7 +30,7 @@ def curves(run: Path) -> dict[str, Any]:
     """TensorBoard's, each with its steps: every epoch once."""
     events: Any = EventAccumulator(str(run)).Reload()
     scalars = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
-    assert all([step for step, _ in curve] == [1, 2, 3] for curve in scalars.values()), scalars
+    assert all([step for step, _ in c] == [1, 2, 3] for tag, c in scalars.items() if tag[:5] != "best/"), scalars
     return scalars
 
 

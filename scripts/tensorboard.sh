@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# TensorBoard on every run and sweep under outputs/, reached from this machine alone. Arguments go to tensorboard:
+#
+#   bash scripts/tensorboard.sh --port 6007
+#   bash scripts/tensorboard.sh --logdir outputs/sweeps/<date>/<time>-<token>
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+exec tensorboard --host 127.0.0.1 --logdir "$FASHION_VGG_ROOT/outputs" "$@"

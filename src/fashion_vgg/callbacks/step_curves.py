@@ -1,0 +1,35 @@
+"""Curves by the step, for who wants to see within an epoch."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from torch.utils.tensorboard import SummaryWriter
+
+
+class StepCurves(L.Callback):
+    """Writes the training loss and the learning rate of every so many-th step to TensorBoard.
+
+    They make a run of their own in the folder ``steps``, since the run's curves are by the epoch.
+    """
+
+    def __init__(self, folder: str, every: int = 10) -> None:
+        self.folder = Path(folder, "steps")
+        self.every = every
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.is_global_zero:
+            # What a killed training wrote after its last checkpoint comes again.
+            self._writer = SummaryWriter(self.folder, purge_step=trainer.global_step + 1)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        step = trainer.global_step
+        if trainer.is_global_zero and step % self.every == 0:
+            self._writer.add_scalar("train/loss", outputs["loss"].item(), step)
+            self._writer.add_scalar("lr", trainer.optimizers[0].param_groups[0]["lr"], step)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.is_global_zero:
+            self._writer.close()
