@@ -123,7 +123,7 @@ class TestRun:
             scalars: Any = events.Scalars(name)
             assert [scalar.step for scalar in scalars] == [1, 2]
             assert scalars[-1].value == pytest.approx(final[name])
-        assert tags["images"] == ["result"]
+        assert tags["images"] == ["result", "test/confusion", "test/mistakes"]
 
     def test_the_stored_config_is_resolved(self, run: Path, data_root: Path) -> None:
         text = (run / "config.yaml").read_text()

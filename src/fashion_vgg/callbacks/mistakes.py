@@ -72,7 +72,7 @@ def confusion(matrix: Tensor) -> Figure:
     figure = Figure(figsize=(6.5, 6), layout="constrained")
     axes = figure.add_subplot()
     share = matrix / matrix.sum(dim=1, keepdim=True).clamp(min=1)
-    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    axes.imshow(share.numpy(), cmap="Blues", vmin=0, vmax=1)
     for row, column in matrix.nonzero().tolist():
         colour = "white" if share[row, column] > 0.5 else "black"
         axes.text(column, row, str(int(matrix[row, column])), ha="center", va="center", color=colour, fontsize=8)
@@ -93,6 +93,6 @@ def mosaic(images: Tensor, pairs: list[tuple[int, int]]) -> Figure:
         canvas[top : top + side, left : left + side] = 255 - image
         text = f"{NAMES[true]}\n→ {NAMES[taken]}"
         axes.text(left + side / 2, top - 0.5, text, ha="center", va="bottom", fontsize=6, linespacing=0.95)
-    axes.imshow(canvas, cmap="gray", vmin=0, vmax=255)
+    axes.imshow(canvas.numpy(), cmap="gray", vmin=0, vmax=255)
     axes.set_axis_off()
     return figure
