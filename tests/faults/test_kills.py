@@ -1,6 +1,5 @@
 """Trainings that are killed, or asked to stop, at random moments, and go on as if nothing had been."""
 
-import os
 import random
 import re
 import shutil
@@ -22,7 +21,7 @@ def test_a_killed_training_goes_on_to_the_last_bit(
     while kills < number:
         # Of every four one saves seldom, one never before the end, and one on another file system.
         minutes = {1: 0.02, 3: 60}.get(kills % 4, 0)
-        elsewhere = Path("/dev/shm", f"{tmp_path.name}-{os.getpid()}-{attempt}") if kills % 4 == 2 else None
+        elsewhere = Path("/dev/shm", f"{tmp_path.name}-{attempt}") if kills % 4 == 2 else None  # noqa: S108
         further = [f"checkpoint.every_minutes={minutes}", *([f"checkpoint.folder={elsewhere}"] if elsewhere else [])]
         training = Training(tmp_path / str(attempt) / "run", [*small, *further])
         killed = training.run_until(training.within(moments.uniform(0, 2)), signal.SIGKILL, *training.first())

@@ -84,15 +84,16 @@ def confusion(matrix: Tensor) -> Figure:
 
 def mosaic(images: Tensor, pairs: list[tuple[int, int]]) -> Figure:
     """Images, uint8 ``(N, 28, 28)``, under their true class and the one they were taken for."""
-    figure = Figure(figsize=(8, 6.3), layout="constrained")
-    axes = figure.add_subplot()
-    height, width, side = 36, 36, images.shape[-1]
+    height, width, side = 40, 36, images.shape[-1]
+    # Three pixels of the figure for each of the images', so that it compresses well.
+    figure = Figure(figsize=(COLUMNS * width * 3 / 100, ROWS * height * 3 / 100), dpi=100)
+    axes = figure.add_axes((0, 0, 1, 1))
     canvas = torch.full((ROWS * height, COLUMNS * width), 255, dtype=torch.uint8)
     for place, (image, (true, taken)) in enumerate(zip(images, pairs, strict=True)):
-        top, left = place // COLUMNS * height + 8, place % COLUMNS * width + 4
+        top, left = place // COLUMNS * height + 10, place % COLUMNS * width + 4
         canvas[top : top + side, left : left + side] = 255 - image
         text = f"{NAMES[true]}\n→ {NAMES[taken]}"
-        axes.text(left + side / 2, top - 0.5, text, ha="center", va="bottom", fontsize=6, linespacing=0.95)
-    axes.imshow(canvas.numpy(), cmap="gray", vmin=0, vmax=255)
+        axes.text(left + side / 2, top - 0.5, text, ha="center", va="bottom", fontsize=7, linespacing=0.95)
+    axes.imshow(canvas.numpy(), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     axes.set_axis_off()
     return figure
