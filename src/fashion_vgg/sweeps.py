@@ -101,7 +101,7 @@ def run_job(cfg: DictConfig, task: Callable[[DictConfig], Any]) -> float | None:
 
 def pruners(cfg: DictConfig) -> "list[L.Callback]":
     """The callback that a trial of a search needs; nothing in any other training."""
-    if cfg.sweep.trial is None:
+    if OmegaConf.select(cfg, "sweep.trial") is None:  # an old run's stored configuration has no such key
         return []
     import optuna
 
