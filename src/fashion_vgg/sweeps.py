@@ -164,7 +164,9 @@ def _start_ray(settings: Any) -> None:
     """Before the launcher does, which leaves Ray's own way with signals in place."""
     import ray
 
-    ray.init(**settings)
+    # Of a cluster that is there, the address is enough: Ray refuses what says how to start one.
+    address = settings.get("address")
+    ray.init(**({"address": address} if address else settings))
     interruption.listen_beside_ray()
 
 
