@@ -87,6 +87,7 @@ def test_the_charts_name_both_runs_by_their_overrides(sweep: Path, tensorboard: 
         expect(page.get_by_text(name).first).to_be_visible()
     for tag in ("train", "val", "test"):
         expect(page.get_by_text(re.compile(rf"^{tag}/?$")).first).to_be_attached()
+    page.wait_for_timeout(3000)  # the lines come after their charts
     page.screenshot(path=SHOTS / "scalars.png")
 
 
@@ -117,6 +118,7 @@ def test_train_and_evaluation_share_a_chart(tensorboard: str, page: Page) -> Non
     expect(page.get_by_text("train, val and test").first).to_be_visible()
     for title in ("loss", "accuracy"):
         expect(page.get_by_text(title, exact=True).first).to_be_visible()
+    page.wait_for_timeout(3000)
     page.screenshot(path=SHOTS / "custom_scalars.png")
 
 
@@ -169,3 +171,17 @@ def test_a_resumed_run_with_curves_by_the_step_goes_on_in_them(
     assert again.returncode == 0, again.stderr
     for folder, tag, steps in ((run, "test/acc", [1, 2, 3]), (run / "steps", "train/loss", list(range(2, 25, 2)))):
         assert [point.step for point in events(folder).Scalars(tag)] == steps
+
+
+def test_figures_of_the_best_checkpoint_are_there_once_however_often_it_is_resumed(
+    fashion_vgg: Command, tiny: list[str], tmp_path: Path
+) -> None:
+    first = fashion_vgg("train", *tiny, "data.val_size=1000", root=tmp_path)
+    assert first.returncode == 0, first.stderr
+    [run] = tmp_path.glob("outputs/train/*/*")
+    for epochs in (2, 3):
+        again = fashion_vgg("train", f"resume={run}", f"trainer.max_epochs={epochs}", root=tmp_path)
+        assert again.returncode == 0, again.stderr
+        content = events(run)
+        assert [point.step for point in content.Scalars("best/test/acc")] == [epochs]
+        assert [point.step for point in content.Scalars("val/acc")] == list(range(1, epochs + 1))

@@ -61,17 +61,22 @@ def begin(trainer: L.Trainer, shown: Mapping[str, bool | float | str]) -> None:
     what differs in front and the curves' ends as figures. Lightning writes it with figures of zero or less, as points
     of the curves.
     """
-    _, start, end = hparams(dict(shown), {})  # type: ignore[no-untyped-call]
+    _, start, _ = hparams(dict(shown), {})  # type: ignore[no-untyped-call]
     for writer in writers(trainer):
-        for summary in (start, end):
-            writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
+        writer._get_file_writer().add_summary(start)  # type: ignore[no-untyped-call]
         writer.add_custom_scalars(LAYOUT)
 
 
-def add_best(trainer: L.Trainer, best: Mapping[str, float]) -> None:
-    """Write the figures of the checkpoint that was best on the validation split, which are no curves."""
+def finish(trainer: L.Trainer, best: Mapping[str, float], epochs: int) -> None:
+    """Write that the run succeeded and, where a validation split selected a checkpoint, its figures.
+
+    They are no curves. They stand at the last epoch, which a resumed run drops and writes again.
+    """
+    _, _, end = hparams({}, {})  # type: ignore[no-untyped-call]
+    selected = "val/acc" in best
     for writer in writers(trainer):
-        for name, value in best.items():
+        for name, value in best.items() if selected else ():
             if name.startswith(("val/", "test/")):
-                writer.add_scalar(f"best/{name}", value, int(best["epoch"]))
+                writer.add_scalar(f"best/{name}", value, epochs)
+        writer._get_file_writer().add_summary(end)  # type: ignore[no-untyped-call]
         writer.flush()

@@ -167,8 +167,7 @@ def report(
         devices=trainer.world_size,
         overrides=list(HydraConfig.get().overrides.task),
     )
-    if test:
-        board.add_best(trainer, content["best"])
+    board.finish(trainer, content["best"], len(rows))
     summary.write(Path(cfg.output_dir, runs.SUMMARY), content)
     log.info("%s", summary.result_lines(content))
 
