@@ -67,16 +67,23 @@ def begin(trainer: L.Trainer, shown: Mapping[str, bool | float | str]) -> None:
         writer.add_custom_scalars(LAYOUT)
 
 
-def finish(trainer: L.Trainer, best: Mapping[str, float], epochs: int) -> None:
-    """Write that the run succeeded and, where a validation split selected a checkpoint, its figures.
+class Ending(L.Callback):
+    """Writes that a training succeeded: without, the HParams tab leaves that open."""
 
-    They are no curves. They stand at the last epoch, which a resumed run drops and writes again.
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Called by Lightning when nothing went wrong, and before it closes its loggers' files."""
+        _, _, end = hparams({}, {})  # type: ignore[no-untyped-call]
+        for writer in writers(trainer) if trainer.is_global_zero else ():
+            writer._get_file_writer().add_summary(end)  # type: ignore[no-untyped-call]
+
+
+def add_best(trainer: L.Trainer, best: Mapping[str, float], epochs: int) -> None:
+    """Write the figures of the checkpoint that was best on the validation split, which are no curves.
+
+    They stand at the last epoch, which a resumed run drops and writes again.
     """
-    _, _, end = hparams({}, {})  # type: ignore[no-untyped-call]
-    selected = "val/acc" in best
     for writer in writers(trainer):
-        for name, value in best.items() if selected else ():
+        for name, value in best.items():
             if name.startswith(("val/", "test/")):
                 writer.add_scalar(f"best/{name}", value, epochs)
-        writer._get_file_writer().add_summary(end)  # type: ignore[no-untyped-call]
         writer.flush()

@@ -46,14 +46,14 @@ def train(cfg: DictConfig) -> None:
     """Train in the run's folder, which no other process does."""
     import lightning as L
 
-    from fashion_vgg import failures
+    from fashion_vgg import board, failures
     from fashion_vgg.callbacks import History
 
     cfg.checkpoint.folder = str(Path(cfg.checkpoint.folder).expanduser().absolute())  # for who resumes from elsewhere
     checkpoint, epochs_done = where_to_begin(cfg)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     history, checkpoints = History(cfg.output_dir), instantiate(cfg.checkpoint)
-    trainer = make_trainer(cfg, history, *sweeps.pruners(cfg), checkpoints, epochs_done=epochs_done)
+    trainer = make_trainer(cfg, history, *sweeps.pruners(cfg), board.Ending(), checkpoints, epochs_done=epochs_done)
     classifier, datamodule = make_classifier(cfg), instantiate(cfg.data)
     check_processes(trainer, datamodule)
     if trainer.is_global_zero:
@@ -167,7 +167,8 @@ def report(
         devices=trainer.world_size,
         overrides=list(HydraConfig.get().overrides.task),
     )
-    board.finish(trainer, content["best"], len(rows))
+    if test:
+        board.add_best(trainer, content["best"], len(rows))
     summary.write(Path(cfg.output_dir, runs.SUMMARY), content)
     log.info("%s", summary.result_lines(content))
 
