@@ -1,12 +1,13 @@
 """From a checked configuration to the objects that train; torch and Lightning are imported late (see `train`)."""
 
+import copy
 import logging
 import sys
 import warnings
 from typing import TYPE_CHECKING
 
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 from fashion_vgg import trust
 from fashion_vgg.errors import UserError
@@ -52,7 +53,7 @@ def check_parts(cfg: DictConfig) -> None:
         cfg.trainer.precision = "bf16-mixed" if bf16_is_fast(cfg.trainer.accelerator) else "32-true"
         trust.check(cfg)  # again: an interpolation may give something else now
     with torch.device("meta"):
-        instantiate(cfg.model)
+        network(cfg.model)
     try:
         optimizer = instantiate(cfg.optimizer)([torch.nn.Parameter(torch.zeros(1))])
         if cfg.get("scheduler"):
@@ -125,9 +126,18 @@ def make_classifier(cfg: DictConfig) -> "L.LightningModule":
     return classifier
 
 
+def network(model: DictConfig) -> "nn.Module":
+    """The network of a model's configuration, whose key ``weights`` is no matter of it (see `pretrained`)."""
+    own = copy.copy(model)
+    with open_dict(own):
+        own.pop("weights", None)
+    net: nn.Module = instantiate(own)
+    return net
+
+
 def make_net(cfg: DictConfig) -> "nn.Module":
     """The network, compiled where that is wanted: in place, so that a checkpoint's keys are the same."""
-    net: nn.Module = instantiate(cfg.model)
+    net = network(cfg.model)
     if cfg.compile:
         import torch
 

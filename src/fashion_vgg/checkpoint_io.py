@@ -56,22 +56,36 @@ def load(path: Path) -> dict[str, Any]:
     Raises:
         UserError: it is no local file, is cut or altered, holds more than data, or a weight that is NaN or infinite.
     """
+    content = read(path)
+    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), Mapping):
+        raise UserError(f"{path} is no checkpoint of a training: it has no state_dict.")
+    if name := not_finite(content["state_dict"]):
+        raise UserError(f"{path} is of a training that diverged: {name} is not finite.")
+    return content
+
+
+def read(path: Path, old_format: bool = False) -> Any:
+    """What `torch.save` wrote, on the CPU, as `load` reads it.
+
+    Args:
+        path: the file.
+        old_format: whether it may be of before torch 1.6, as files of torchvision's are, which has no checksums.
+
+    Raises:
+        UserError: it is no local file, is cut or altered, or holds more than data.
+    """
     if not path.is_file():
         raise UserError(f"{path}: there is no such file. A checkpoint is a file on this machine.")
     try:
-        _verify(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        if zipfile.is_zipfile(path) or not old_format:
+            _verify(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(f"{path} holds more than data, and might be made to run code: it was not loaded.") from error
     except PermissionError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}).") from error
     except Exception as error:  # an altered file ends the reader in any of a dozen ways
         raise UserError(f"{path} is cut or altered: it was not loaded.") from error
-    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), Mapping):
-        raise UserError(f"{path} is no checkpoint of a training: it has no state_dict.")
-    if name := not_finite(content["state_dict"]):
-        raise UserError(f"{path} is of a training that diverged: {name} is not finite.")
-    return content
 
 
 def not_finite(state: Mapping[str, Any]) -> str | None:

@@ -73,14 +73,18 @@ class LateLoader(DataLoader[Any]):
 class FashionMNISTDataModule(L.LightningDataModule):
     """Fashion-MNIST, resized to ``image_size`` on the device that trains.
 
-    A batch is a pair: images, float32 ``(N, 1, image_size, image_size)`` in [0, 1], and labels, int64 ``(N,)``. On the
-    CPU the images equal those of the seed's transforms, ``Resize(image_size)`` and ``ToTensor()``, to the last bit at
-    224 px and every other multiple of 32 up to 256; at an odd size a few pixels in a hundred differ by 1/255.
+    A batch is a pair: images, float32 ``(N, channels, image_size, image_size)``, in [0, 1] unless they are normalised,
+    and labels, int64 ``(N,)``. On the CPU the images equal those of the seed's transforms, ``Resize(image_size)`` and
+    ``ToTensor()``, to the last bit at 224 px and every other multiple of 32 up to 256; at an odd size a few pixels in a
+    hundred differ by 1/255.
 
     Args:
         root: folder of the raw files; they are fetched into it if they are nowhere yet (see `fashion_mnist`).
         image_size: height and width in pixels.
         batch_size: images a step, over all processes together.
+        channels: equal ones, for a network that expects colours.
+        mean: taken from every pixel, which is then divided by ``std``.
+        std: see ``mean``.
         val_size: images held out of the training set for validation, each class alike. At 0, the seed's protocol, the
             whole training set trains, and the test set is scored after every epoch.
         seed: of the order in which images are trained on, a function of the seed and the epoch alone; and of each
@@ -100,6 +104,9 @@ class FashionMNISTDataModule(L.LightningDataModule):
         root: str,
         image_size: int,
         batch_size: int,
+        channels: int = 1,
+        mean: float = 0.0,
+        std: float = 1.0,
         val_size: int = 0,
         seed: int = 0,
         split_seed: int = 0,
@@ -113,6 +120,9 @@ class FashionMNISTDataModule(L.LightningDataModule):
         self.root = Path(root).expanduser()
         self.image_size = image_size
         self.batch_size = batch_size
+        self.channels = channels
+        self.mean = mean
+        self.std = std
         self.val_size = val_size
         self.seed = seed
         self.split_seed = split_seed
@@ -171,7 +181,7 @@ class FashionMNISTDataModule(L.LightningDataModule):
         images, labels = batch
         if self.trainer and self.trainer.training:
             images = self.augmented(images)
-        return to_input(images, self.image_size), labels
+        return self.as_input(images), labels
 
     def augmented(self, images: Tensor) -> Tensor:
         """Training images, uint8 ``(N, 28, 28)``, changed at random as the settings say."""
@@ -182,6 +192,13 @@ class FashionMNISTDataModule(L.LightningDataModule):
         if self.erase:
             images = augment.erase(images, self.erase)
         return images
+
+    def as_input(self, images: Tensor) -> Tensor:
+        """uint8 ``(N, 28, 28)`` to what the network takes, on the images' own device."""
+        scaled = to_input(images, self.image_size)
+        if (self.mean, self.std) != (0.0, 1.0):
+            scaled.sub_(self.mean).div_(self.std)
+        return scaled.expand(-1, self.channels, -1, -1)
 
     def _stored(self, images: Tensor, labels: Tensor) -> TensorDataset:
         return TensorDataset(images.to(self._store), labels.to(self._store))

@@ -53,8 +53,8 @@ def either(*rules: Rule) -> Rule:
 
 BOOLEAN = one_of(True, False)
 ARCHITECTURE = Rule(
-    lambda v: OmegaConf.is_list(v) and len(v) > 0 and all(map(_are_two_counts, v)),
-    "a list of pairs [convolutions, channels]",
+    lambda v: OmegaConf.is_list(v) and len(v) > 0 and all(map(_is_block, v)),
+    "a list of pairs [convolutions, channels], the convolutions a number or a list of odd kernel sizes and lrn",
 )
 COUNTS = Rule(
     lambda v: OmegaConf.is_list(v) and len(v) > 0 and all(type(count) is int and count > 0 for count in v),
@@ -67,8 +67,8 @@ SHARE_OR_COUNT_ABOVE_0 = either(integer(1), Rule(lambda v: type(v) is float and 
 RULES: dict[str, Rule] = {
     "seed": integer(0, 2**32 - 1),
     "image_size": integer(1),
-    "batch_size": integer(1),
     "in_channels": integer(1),
+    "batch_size": integer(1),
     "num_classes": integer(2),
     "compile": one_of(None, "default", "reduce-overhead", "max-autotune"),
     "layers": BOOLEAN,
@@ -76,6 +76,8 @@ RULES: dict[str, Rule] = {
     "data.root": text(),
     "data.val_size": either(one_of(0), integer(10, 59_990)),
     "data.split_seed": integer(0),
+    "data.mean": number(0, 1),
+    "data.std": positive(),
     "data.flip": number(0, 1),
     "data.shift": integer(0, 28),
     "data.erase": integer(0, 28),
@@ -84,6 +86,8 @@ RULES: dict[str, Rule] = {
     "model.ratio": integer(1),
     "model.batch_norm": BOOLEAN,
     "model.pool_before_norm": BOOLEAN,
+    "model.relu_between": BOOLEAN,
+    "model.weights": either(one_of(None), text()),
     "model.head": one_of("dense", "light"),
     "model.hidden": integer(1),
     "model.dropout": number(0, 1),
@@ -138,8 +142,18 @@ RULES: dict[str, Rule] = {
 _NEEDED = ("checkpoint", "classifier")
 
 
-def _are_two_counts(block: Any) -> bool:
-    return OmegaConf.is_list(block) and len(block) == 2 and all(type(count) is int and count > 0 for count in block)
+def _is_block(block: Any) -> bool:
+    if not (OmegaConf.is_list(block) and len(block) == 2 and _is_count(block[1])):
+        return False
+    convs = block[0]
+    if not OmegaConf.is_list(convs):
+        return _is_count(convs)
+    kernels = [kernel for kernel in convs if kernel != "lrn"]
+    return len(kernels) > 0 and all(_is_count(kernel) and kernel % 2 == 1 for kernel in kernels)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value > 0
 
 
 def check(cfg: DictConfig) -> None:

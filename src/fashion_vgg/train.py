@@ -46,7 +46,7 @@ def train(cfg: DictConfig) -> None:
     """Train in the run's folder, which no other process does."""
     import lightning as L
 
-    from fashion_vgg import board, failures
+    from fashion_vgg import board, failures, pretrained
     from fashion_vgg.callbacks import History
 
     cfg.checkpoint.folder = str(Path(cfg.checkpoint.folder).expanduser().absolute())  # for who resumes from elsewhere
@@ -56,6 +56,8 @@ def train(cfg: DictConfig) -> None:
     trainer = make_trainer(cfg, history, *sweeps.pruners(cfg), board.Ending(), checkpoints, epochs_done=epochs_done)
     classifier, datamodule = make_classifier(cfg), instantiate(cfg.data)
     check_processes(trainer, datamodule)
+    if checkpoint is None and cfg.model.get("weights"):
+        pretrained.begin_from(Path(cfg.model.weights).expanduser(), classifier.get_submodule("net"))
     if trainer.is_global_zero:
         begin_record(cfg, trainer)
     with way_on_told(cfg):

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from fashion_vgg.errors import UserError
 
 MODULES = (
+    "fashion_vgg.alexnet",
     "fashion_vgg.callbacks",
     "fashion_vgg.classifier",
     "fashion_vgg.data",

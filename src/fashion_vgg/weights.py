@@ -60,7 +60,16 @@ def fitting(state: Mapping[str, Any], module: nn.Module) -> dict[str, Any]:
         UserError: a tensor is missing, left over, or of another shape.
     """
     state = {name.replace(_COMPILED, ""): value for name, value in state.items()}
-    wanted = module.state_dict()
+    check_fit(state, module.state_dict())
+    return state
+
+
+def check_fit(state: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> None:
+    """Hold the names and shapes of a state against those that are wanted.
+
+    Raises:
+        UserError: a tensor is missing, left over, or of another shape.
+    """
     missing, extra = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
     other = [name for name in wanted if name in state and wanted[name].shape != state[name].shape]
     if other:
@@ -71,7 +80,7 @@ def fitting(state: Mapping[str, Any], module: nn.Module) -> dict[str, Any]:
         further = len(missing) + len(extra) - 1
         what += f", and {further} more do not match" if further else ""
     else:
-        return state
+        return
     raise UserError(f"The weights are of another network: {what}.\nChoose the model they were trained with.")
 
 

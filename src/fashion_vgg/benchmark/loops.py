@@ -16,10 +16,10 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from fashion_vgg import allocator, fashion_mnist, seed
-from fashion_vgg.assemble import make_classifier, make_net, make_trainer
+from fashion_vgg.assemble import make_classifier, make_net, make_trainer, network
 from fashion_vgg.benchmark.limit import Work, count_work
 from fashion_vgg.callbacks import History
-from fashion_vgg.data import FashionMNISTDataModule, to_input
+from fashion_vgg.data import FashionMNISTDataModule
 from fashion_vgg.errors import UserError
 
 TRAINING_IMAGES = 60_000
@@ -93,7 +93,7 @@ class _OurLoop:
         self.autocast = AUTOCAST[cfg.trainer.precision]
         self.dtype = self.autocast or torch.float32
         with torch.device("meta"):
-            net = instantiate(cfg.model)
+            net = network(cfg.model)
         size = (cfg.model.get("in_channels", 1), cfg.image_size, cfg.image_size)
         self.work = count_work(net, size, momentum=cfg.optimizer.get("momentum", 0) > 0)
 
@@ -118,7 +118,7 @@ class BareLoop(_OurLoop):
             order = torch.randperm(len(labels), device=self.device)
             for chosen in torch.split(order, self.batch_size):
                 optimizer.zero_grad()
-                x = to_input(datamodule.augmented(images[chosen]), self.cfg.image_size)
+                x = datamodule.as_input(datamodule.augmented(images[chosen]))
                 with self._precision():
                     logits = net(x).float()
                 loss = F.cross_entropy(logits, labels[chosen], label_smoothing=self.cfg.classifier.label_smoothing)
