@@ -1,88 +1,91 @@
-"""``fashion-vgg describe``: the seed's table of output shapes, with parameters and multiply-adds."""
+"""``fashion-vgg describe``: the seed's table of output shapes, what each part costs, and a picture of it."""
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from fashion_vgg import atomic
+from fashion_vgg.assemble import network
 from fashion_vgg.compose import command
+from fashion_vgg.errors import UserError
 
 if TYPE_CHECKING:
-    from fashion_vgg.vgg import VGG
+    from fashion_vgg.anatomy.tables import Network
+
+_described: list[tuple[DictConfig, "Network"]] = []
 
 
-class Row(NamedTuple):
-    """A part of a network: a block, or a layer."""
+@contextmanager
+def shown_together() -> Iterator[None]:
+    """Several networks, as -m makes them, are shown beside each other when the last one is described."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["FASHION_VGG_SCRATCH"] = folder  # where Hydra records a sweep
+        yield
+    if _described:
+        cfg, networks = _described[-1][0], [described for _, described in _described]
+        show(cfg, networks)
 
-    name: str
-    kind: str
-    output_shape: tuple[int, ...]
-    parameters: int
-    multiply_adds: int
 
-
-@command("describe")
+@command("describe", around=shown_together)
 def main(cfg: DictConfig) -> None:
-    import torch
-
-    with torch.device("meta"):  # shapes alone: no weights are drawn, no arithmetic is done
-        net = instantiate(cfg.model)
-    size = (1, cfg.in_channels, cfg.image_size, cfg.image_size)
-    print(table(describe(net, size, by_layer=cfg.layers), by_layer=cfg.layers))
+    _described.append((cfg, describe(cfg)))
 
 
-def describe(net: "VGG", size: tuple[int, ...], by_layer: bool = False) -> list[Row]:
-    """The rows of the seed's loop over the network's parts, for one input of ``size`` on the network's device.
+def describe(cfg: DictConfig) -> "Network":
+    """The network of a configuration.
 
-    With ``by_layer`` there is a row for each layer of a block, not one for the block.
+    Raises:
+        UserError: its image size does not fit, or torch refuses the batch.
     """
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
 
-    parts = {
-        name: module
-        for name, module in net.named_modules()
-        if (not list(module.children()) if by_layer else name.count(".") == 1)
-    }
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name, module in parts.items():
-        module.register_forward_hook(lambda _, __, output, name=name: shapes.update({name: tuple(output.shape)}))
-    device = next(net.parameters()).device
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        net.eval()(torch.empty(size, device=device))  # a batch norm in training takes no single number
-    operations = counter.get_flop_counts()  # two for each multiply-add
-    return [
-        Row(
-            name=name,
-            kind=type(module).__name__,
-            output_shape=shapes[name],
-            parameters=sum(parameter.numel() for parameter in module.parameters()),
-            multiply_adds=sum(operations.get(f"{type(net).__name__}.{name}", {}).values()) // 2,
-        )
-        for name, module in parts.items()
-    ]
+    from fashion_vgg.anatomy import parts, step
+    from fashion_vgg.anatomy.tables import Network
 
-
-def table(rows: Iterable[Row], by_layer: bool = False) -> str:
-    """The rows as lines of text, and a line of totals."""
-    rows = list(rows)
-    total = Row("", "", (), sum(row.parameters for row in rows), sum(row.multiply_adds for row in rows))
-    left = [(row.name if by_layer else "", row.kind, f"output shape: {list(row.output_shape)}") for row in rows]
-    cells = [
-        ("", "", "", "parameters", "multiply-adds"),
-        *((*texts, f"{row.parameters:,}", f"{row.multiply_adds:,}") for texts, row in zip(left, rows, strict=True)),
-        ("", "in all", "", f"{total.parameters:,}", f"{total.multiply_adds:,}"),
-    ]
-    widths = [max(len(row[column]) for row in cells) for column in range(5)]
-    return "\n".join(
-        "  ".join(
-            f"{cell:>{width}}" if column > 2 else f"{cell:<{width}}"
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-            if width
-        ).rstrip()
-        for row in cells
+    with torch.device("meta"):  # shapes alone: no weights are drawn, no arithmetic is done
+        net = network(cfg.model)
+    size = (cfg.in_channels, cfg.image_size, cfg.image_size)
+    try:
+        layers = parts.layers(net, size, cfg.batch_size)
+    except ValueError as error:
+        raise UserError(f"batch_size={cfg.batch_size}: {error}.") from error
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    return Network(
+        label=", ".join(HydraConfig.get().overrides.task) or "model=vgg11",
+        size=size,
+        batch_size=cfg.batch_size,
+        layers=layers,
+        step=step.estimate(net, layers, instantiate(cfg.optimizer)),
+        measured=step.measure(cfg, size, device) if cfg.measure else None,
     )
+
+
+def show(cfg: DictConfig, networks: list["Network"]) -> None:
+    """Print what was found as the configuration says, and draw it."""
+    from fashion_vgg.anatomy import tables
+
+    alone = len(networks) == 1
+    match cfg.format:
+        case "json":
+            print(tables.as_json(networks))
+        case "table" if alone:
+            print(f"{tables.single(networks[0], cfg.layers).text()}\n\n{tables.explained(networks[0])}")
+        case _:
+            table = tables.single(networks[0], cfg.layers) if alone else tables.side_by_side(networks, cfg.layers)
+            print(table.markdown() if cfg.format == "markdown" else table.text())
+    if cfg.picture:
+        from fashion_vgg.anatomy import picture
+
+        path = Path(cfg.picture).expanduser()
+        with atomic.writing(path) as file:
+            picture.draw(networks).savefig(file, format=path.suffix[1:] or "png", dpi=150)
 
 
 if __name__ == "__main__":

@@ -56,6 +56,7 @@ ARCHITECTURE = Rule(
     lambda v: OmegaConf.is_list(v) and len(v) > 0 and all(map(_is_block, v)),
     "a list of pairs [convolutions, channels], the convolutions a number or a list of odd kernel sizes and lrn",
 )
+PICTURES = (".png", ".svg", ".pdf")
 COUNTS = Rule(
     lambda v: OmegaConf.is_list(v) and len(v) > 0 and all(type(count) is int and count > 0 for count in v),
     "a list of integers above 0",
@@ -72,6 +73,9 @@ RULES: dict[str, Rule] = {
     "num_classes": integer(2),
     "compile": one_of(None, "default", "reduce-overhead", "max-autotune"),
     "layers": BOOLEAN,
+    "measure": BOOLEAN,
+    "format": one_of("table", "markdown", "json"),
+    "picture": either(one_of(None), Rule(lambda v: str(v).endswith(PICTURES), f"a file {', '.join(PICTURES)}")),
     "output_dir": text(),
     "data.root": text(),
     "data.val_size": either(one_of(0), integer(10, 59_990)),

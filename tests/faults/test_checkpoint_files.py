@@ -48,7 +48,7 @@ for _ in range(100):
 def test_a_kill_during_a_write_leaves_the_file_that_was_there(
     tmp_path: Path, moments: random.Random, survived: Survived
 ) -> None:
-    number, size = times(4, 50), times(30_000_000, 300_000_000)
+    number, size = times(3, 50), times(30_000_000, 300_000_000)
     path = tmp_path / "last.ckpt"
     in_the_middle = 0
     for attempt in range(number):

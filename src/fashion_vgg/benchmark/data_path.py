@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from fashion_vgg import allocator, fashion_mnist, seed
-from fashion_vgg.benchmark import memory
+from fashion_vgg import allocator, fashion_mnist, memory, seed
 from fashion_vgg.data import FashionMNISTDataModule, to_input
 
 BATCH_SIZE = 128

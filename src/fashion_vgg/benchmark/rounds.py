@@ -16,9 +16,8 @@ from typing import Any
 
 import torch
 
-from fashion_vgg import allocator
+from fashion_vgg import allocator, memory
 from fashion_vgg.assemble import quieten_lightning
-from fashion_vgg.benchmark import memory
 from fashion_vgg.benchmark.limit import Ceilings, best_of, measure_ceilings
 from fashion_vgg.benchmark.loops import Loop
 from fashion_vgg.errors import UserError
