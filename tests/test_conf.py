@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from fashion_vgg import rules
-from fashion_vgg.assemble import check_parts, make_classifier, make_trainer
+from fashion_vgg.assemble import check_parts, make_classifier, make_trainer, network, quieten_lightning
 from fashion_vgg.callbacks import History
 from fashion_vgg.compose import CONF, groups
 from fashion_vgg.errors import UserError
@@ -25,7 +25,8 @@ def composed(config_name: str, *overrides: str) -> DictConfig:
 
 
 def options(group: str) -> list[str]:
-    return [path.stem for path in sorted((CONF / group).glob("*.yaml"))]
+    folder = CONF / group
+    return [str(path.relative_to(folder).with_suffix("")) for path in sorted(folder.rglob("*.yaml"))]
 
 
 def test_the_groups_are_known() -> None:
@@ -69,11 +70,36 @@ def test_the_automatic_precision_is_bf16_where_the_processor_multiplies_it(
 
 @pytest.mark.parametrize("model", options("model"))
 def test_every_model_can_be_described(model: str) -> None:
-    cfg = composed("describe", f"model={model}", "image_size=64", "in_channels=3", "num_classes=7")
+    cfg = composed("describe", f"model={model}", "image_size=96", "in_channels=3", "num_classes=7")
     rules.check(cfg)
     with torch.device("meta"):
-        net = instantiate(cfg.model)
-    assert net(torch.empty(2, 3, 64, 64, device="meta")).shape == (2, 7)
+        net = network(cfg.model)
+    assert net(torch.empty(2, 3, 96, 96, device="meta")).shape == (2, 7)
+
+
+@pytest.mark.parametrize(
+    ("group", "option"), [(group, option) for group in ("model", "experiment") for option in options(group)]
+)
+def test_every_config_trains_a_step(group: str, option: str, data_root: Path, tmp_path: Path) -> None:
+    """On real images at its own width; a model on small ones, an experiment on those of its own size."""
+    cfg = composed(
+        "train",
+        f"{group}={option}",
+        *(["image_size=96"] if group == "model" else []),
+        *(f"data.root={data_root}", f"output_dir={tmp_path}", "batch_size=2", "trainer=cpu", "compile=null"),
+        *("+trainer.max_steps=1", "trainer.limit_val_batches=0", "~callbacks.slow_run_notice", "~logger"),
+    )
+    quieten_lightning()
+    torch.manual_seed(0)
+    classifier = make_classifier(cfg)
+    before = [parameter.detach().clone() for parameter in classifier.parameters()]
+    check_parts(cfg)  # decides a precision of auto
+    trainer = make_trainer(cfg, History(str(tmp_path)))
+    trainer.fit(classifier, instantiate(cfg.data))
+    assert trainer.global_step == 1
+    moved = [not torch.equal(old, new) for old, new in zip(before, classifier.parameters(), strict=True)]
+    assert sum(moved) > len(moved) / 2  # a unit may be dropped, or off, for both images
+    assert all(bool(torch.isfinite(parameter).all()) for parameter in classifier.parameters())
 
 
 @pytest.mark.parametrize("experiment", options("experiment"))
@@ -99,7 +125,7 @@ def unruled(cfg: DictConfig) -> set[str]:
 
 def test_the_experiment_d2l_is_the_seeds_recipe() -> None:
     cfg = composed("train", "experiment=d2l", "output_dir=x")
-    net = instantiate(cfg.model)
+    net = network(cfg.model)
     assert sum(parameter.numel() for parameter in net.parameters()) == 43_093_322
     optimizer = instantiate(cfg.optimizer)(net.parameters())
     assert type(optimizer) is torch.optim.SGD

@@ -34,6 +34,20 @@ def test_a_batch_equals_the_seeds_transforms_to_the_last_bit(data_root: Path, si
     assert torch.equal(batch, torch.stack([seeds(image) for image in images]))
 
 
+def test_a_network_of_colours_gets_equal_channels_normalised(data_root: Path) -> None:
+    """As torchvision's own transforms for its weights do it, with one mean and deviation for the three channels."""
+    datamodule = make(data_root, image_size=32, channels=3, mean=0.449, std=0.226)
+    theirs = transforms.Compose(
+        [
+            *(transforms.ToPILImage(), transforms.Resize(32), transforms.Grayscale(3), transforms.ToTensor()),
+            transforms.Normalize([0.449] * 3, [0.226] * 3),
+        ]
+    )
+    images, labels = next(iter(datamodule.val_dataloader()))
+    batch, _ = datamodule.on_after_batch_transfer((images, labels), 0)
+    torch.testing.assert_close(batch, torch.stack([theirs(image) for image in images]), rtol=1e-6, atol=1e-6)
+
+
 def noise(count: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Random pixels, by us and by the seed's transforms."""
     images = torch.randint(256, (count, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(size))

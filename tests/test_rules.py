@@ -16,6 +16,9 @@ FITTING = [
     ("model.dropout", 0),
     ("model.head", "light"),
     ("model.conv_arch", [[1, 64], [2, 128]]),
+    ("model.conv_arch", [[[3, "lrn"], 64], [[3, 3, 1], 128], [[7], 128]]),
+    ("model.weights", None),
+    ("data.mean", 0.449),
     ("trainer.devices", "auto"),
     ("trainer.devices", [0, 1]),
     ("trainer.limit_train_batches", 20),
@@ -47,6 +50,13 @@ WRONG = [
     ("model.conv_arch", [], "a list of pairs"),
     ("model.conv_arch", [[1, 64], [2]], "a list of pairs"),
     ("model.conv_arch", [[0, 64]], "a list of pairs"),
+    ("model.conv_arch", [[[3, 2], 64]], "a list of pairs"),
+    ("model.conv_arch", [[["lrn"], 64]], "a list of pairs"),
+    ("model.conv_arch", [[[], 64]], "a list of pairs"),
+    ("model.conv_arch", [[[3, "norm"], 64]], "a list of pairs"),
+    ("model.weights", 3, "null or a text"),
+    ("data.std", 0, "a number above 0"),
+    ("in_channels", 0, "an integer of at least 1"),
 ]
 
 

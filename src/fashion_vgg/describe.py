@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,8 @@ from fashion_vgg.errors import UserError
 if TYPE_CHECKING:
     from fashion_vgg.anatomy.tables import Network
 
+_OF_THE_OUTPUT = ("layers=", "measure=", "format=", "picture=")
+_OF_THE_OUTPUT = ("layers=", "measure=", "format=", "picture=")
 _described: list[tuple[DictConfig, "Network"]] = []
 
 
@@ -29,8 +31,7 @@ def shown_together() -> Iterator[None]:
         os.environ["FASHION_VGG_SCRATCH"] = folder  # where Hydra records a sweep
         yield
     if _described:
-        cfg, networks = _described[-1][0], [described for _, described in _described]
-        show(cfg, networks)
+        show(_described[-1][0], [described for _, described in _described])
 
 
 @command("describe", around=shown_together)
@@ -58,13 +59,19 @@ def describe(cfg: DictConfig) -> "Network":
         raise UserError(f"batch_size={cfg.batch_size}: {error}.") from error
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     return Network(
-        label=", ".join(HydraConfig.get().overrides.task) or "model=vgg11",
+        name=name_of(HydraConfig.get().overrides.task),
         size=size,
         batch_size=cfg.batch_size,
         layers=layers,
         step=step.estimate(net, layers, instantiate(cfg.optimizer)),
         measured=step.measure(cfg, size, device) if cfg.measure else None,
     )
+
+
+def name_of(overrides: Iterable[str]) -> str:
+    """What the command line says of the network; a group's option stands for itself."""
+    about = [word.removeprefix("model=").removeprefix("experiment=") for word in overrides]
+    return " ".join(word for word in about if not word.startswith(_OF_THE_OUTPUT)) or "vgg11"
 
 
 def show(cfg: DictConfig, networks: list["Network"]) -> None:

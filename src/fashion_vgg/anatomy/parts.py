@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -79,16 +80,21 @@ def layers(net: nn.Module, size: tuple[int, int, int], batch_size: int) -> list[
     return parts
 
 
-def blocks(parts: Iterable[Part]) -> list[Part]:
-    """The layers of each block as one part; a layer of the head stays by itself."""
-    return [_joined(list(group)) for _, group in groupby(parts, key=lambda part: part.name.split(".")[:2])]
+def blocks(parts: Iterable[Part], whole_head: bool = False) -> list[Part]:
+    """The layers of each block as one part; those of the head stay by themselves, or are one part, too."""
+
+    def block(part: Part) -> str:
+        first, second, *_ = [*part.name.split("."), ""]
+        return first if whole_head and first == "head" else f"{first}.{second}"
+
+    return [_joined(name, list(group)) for name, group in groupby(parts, key=block)]
 
 
-def _joined(parts: list[Part]) -> Part:
+def _joined(name: str, parts: list[Part]) -> Part:
     if len(parts) == 1:
         return parts[0]
     return Part(
-        name=".".join(parts[0].name.split(".")[:2]),
+        name=name,
         kind="Sequential",
         kernel=None,
         output_shape=parts[-1].output_shape,
@@ -143,7 +149,7 @@ def _recorded(net: nn.Module, calls: list[_Call]) -> Iterator[None]:
 
 
 def _storage(tensor: Tensor) -> Any:
-    return torch.multiprocessing.reductions.StorageWeakRef(tensor.untyped_storage())
+    return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
 
 
 def _seen(module: nn.Module, field: int, stride: int, image: int) -> tuple[int, int]:

@@ -28,6 +28,8 @@ DEPTH = (0.35, 0.28)
 PER_ROOT_CHANNEL = 2.0
 GAP, GAP_BETWEEN_BLOCKS = 4.0, 46.0
 LEAST_SIDE = 3.0
+BELOW = -HEIGHT * (1 + DEPTH[1]) / 2
+"""Where the lowest corner of the largest map is."""
 UNITS_PER_INCH = 95.0
 
 
@@ -44,9 +46,11 @@ def draw(networks: Sequence[Network]) -> Figure:
     """One below the other, all to the same scale."""
     scale = HEIGHT / max(network.size[-1] for network in networks)
     figure = Figure(layout="constrained")
-    panels = figure.subplots(len(networks), squeeze=False)[:, 0]
-    widths = [_draw(axes, network, scale) for axes, network in zip(panels, networks, strict=True)]
-    figure.set_size_inches(max(widths) / UNITS_PER_INCH, len(networks) * 1.6 * HEIGHT / UNITS_PER_INCH + 0.4)
+    panels = figure.subplots(len(networks), squeeze=False, sharex=True, sharey=True)[:, 0]
+    width = max(_draw(axes, network, scale) for axes, network in zip(panels, networks, strict=True))
+    height = -2 * BELOW + 40
+    panels[0].set(xlim=(-10, width), ylim=(BELOW - 40, -BELOW))
+    figure.set_size_inches((width + 10) / UNITS_PER_INCH, (len(networks) * (height + 20) + 50) / UNITS_PER_INCH)
     kinds = {part.kind for network in networks for part in network.layers} | {"image"}
     legend = dict.fromkeys(COLOURS[kind] for kind in COLOURS if kind in kinds)
     figure.legend(
@@ -63,7 +67,7 @@ def draw(networks: Sequence[Network]) -> Figure:
 
 def _draw(axes: Axes, network: Network, scale: float) -> float:
     """A network from left to right, its layers named below; the width that it takes."""
-    x, lowest = 0.0, -HEIGHT / 2
+    x = 0.0
     channels, height, width = network.size
     image = Part("image", "image", None, (1, channels, height, width), 0, 0, 1, 1, 0, 0)
     for parts in _groups([image, *network.layers]):
@@ -73,12 +77,12 @@ def _draw(axes: Axes, network: Network, scale: float) -> float:
             _add(axes, box, x)
             x += box.length + GAP
         right = x - GAP + DEPTH[0] * _box(parts[-1], scale).side
-        name = axes.text((start + right) / 2, lowest - 8, _name(parts), ha="center", va="top", fontsize=7)
+        name = axes.text((start + right) / 2, BELOW - 6, _name(parts), ha="center", va="top", fontsize=7)
         x = max(x - GAP + GAP_BETWEEN_BLOCKS, right + GAP, start + _width_of(name.get_text()))
-    axes.set(xlim=(-20, x), ylim=(lowest - 50, HEIGHT / 2 + DEPTH[1] * HEIGHT), aspect="equal")
-    axes.set_title(network.label, loc="left", fontsize=9)
+    axes.set_aspect("equal")
+    axes.text(0, 4 - BELOW, network.name, fontsize=9, va="bottom")
     axes.axis("off")
-    return x + 20
+    return x
 
 
 def _groups(parts: Sequence[Part]) -> Iterator[list[Part]]:
@@ -112,13 +116,13 @@ def _add(axes: Axes, box: Box, x: float) -> None:
 def _name(parts: Sequence[Part]) -> str:
     """The kernels of a block's convolutions, and the shape that it leaves."""
     _, channels, *sides = parts[-1].output_shape
-    shape = "×".join(str(number) for number in (channels, *sides))
+    shape = " x ".join(str(number) for number in (channels, *sides))
     kernels = [part.kernel for part in parts if part.kind == "Conv2d"]
-    if not kernels:
-        return shape if sides else f"{channels:,}"
-    runs = [(kernel, len(list(run))) for kernel, run in groupby(kernels)]
-    convs = ", ".join(f"{count} of {kernel}×{kernel}" if count > 1 else f"{kernel}×{kernel}" for kernel, count in runs)
-    return f"{convs}\n{shape}"
+    if not sides:
+        return f"{channels:,}"
+    runs = [(f"{kernel} x {kernel}", len(list(run))) for kernel, run in groupby(kernels)]
+    convs = ", ".join(f"{count} of {kernel}" if count > 1 else kernel for kernel, count in runs)
+    return f"{convs}\n{shape}".lstrip()
 
 
 def _width_of(text: str) -> float:

@@ -50,7 +50,7 @@ def estimate(
 
     The backward pass goes through the layers from the last to the first. At each one there are the weights, what the
     layers up to it have kept, its own gradients, and those of the weights from it on. What a library needs to work in
-    comes on top.
+    comes on top, and so does what a layer of several operations, a local response normalisation, holds between them.
     """
     weights = sum(tensor.numel() * tensor.element_size() for tensor in (*net.parameters(), *net.buffers()))
     optimizer = _state_bytes(net, make_optimizer)
@@ -98,6 +98,6 @@ def _two_steps(cfg: "DictConfig", size: tuple[int, int, int], device: torch.devi
     labels = torch.randint(cfg.num_classes, (cfg.batch_size,), device=device)
     for _ in range(2):  # the first one makes the optimizer's state
         optimizer.zero_grad()
-        F.cross_entropy(net(images), labels).backward()
+        torch.autograd.backward(F.cross_entropy(net(images), labels))
         optimizer.step()
     return memory.device_peak(device) or memory.host_peak() - before

@@ -17,7 +17,7 @@ class Network:
     """A described network.
 
     Attributes:
-        label: its overrides.
+        name: what tells it from others.
         size: of an image: channels, height and width.
         batch_size: images a step.
         layers: its parts, one for each layer.
@@ -25,79 +25,51 @@ class Network:
         measured: the same in bytes, measured; None where nobody asked.
     """
 
-    label: str
+    name: str
     size: tuple[int, int, int]
     batch_size: int
     layers: list[Part]
     step: StepMemory
     measured: int | None = None
 
-    def parts(self, by_layer: bool) -> list[Part]:
-        """A part for each block, or for each layer."""
-        return self.layers if by_layer else blocks(self.layers)
-
 
 def single(network: Network, by_layer: bool = False) -> Table:
     """The seed's rows of output shapes, and what each part costs."""
-    parts = network.parts(by_layer)
-    rows = [
-        (part.name if by_layer else "", part.kind, f"output shape: {list(part.output_shape)}", *_costs(part))
-        for part in parts
-    ]
-    rows.append(("", "in all", "", *_costs(total(parts))))
-    header = ("", "", "", *COLUMNS)
-    used = [column for column in range(len(header)) if any(row[column] for row in rows)]
-    return Table([header[column] for column in used], [[row[column] for column in used] for row in rows])
+    parts = network.layers if by_layer else blocks(network.layers)
+    rows = [[part.name, part.kind, f"output shape: {list(part.output_shape)}", *_costs(part)] for part in parts]
+    rows.append(["", "in all", "", *_totals(parts)])
+    header = ["", "", "", *COLUMNS]
+    return Table(header, rows) if by_layer else Table(header[1:], [row[1:] for row in rows])
 
 
 def side_by_side(networks: Sequence[Network], by_layer: bool = False) -> Table:
-    """A column for each network; its rows are the costs, each part by part."""
-    parts = [{part.name: part for part in network.parts(by_layer)} for network in networks]
-    names = list(dict.fromkeys(name for network in parts for name in network))
-    totals = [total(list(network.values())) for network in parts]
+    """A column for each network; the rows are what its parts cost, by kind of cost."""
+    columns = [network.layers if by_layer else blocks(network.layers, whole_head=True) for network in networks]
+    names = list(dict.fromkeys(part.name for parts in columns for part in parts))
+    costs = [{part.name: _costs(part) for part in parts} | {"in all": _totals(parts)} for parts in columns]
     rows: list[list[str]] = []
     for column, title in enumerate(COLUMNS):
-        for name in names:
-            cells = [_costs(network[name])[column] if name in network else "" for network in parts]
-            if any(cell not in ("", "0", "0.0") for cell in cells):
-                rows.append([title, name, *cells])
-        rows.append([title, "in all", *(_costs(part)[column] for part in totals)])
-    rows.append(["a step, GB", "estimated", *(f"{network.step.peak / 1e9:.2f}" for network in networks)])
-    if any(network.measured for network in networks):
-        rows.append(["a step, GB", "measured", *(f"{(network.measured or 0) / 1e9:.2f}" for network in networks)])
-    for before, row in zip(rows[-2::-1], rows[:0:-1], strict=True):
-        row[0] = "" if row[0] == before[0] else row[0]
-    return Table(["", "", *(network.label for network in networks)], rows)
-
-
-def total(parts: Sequence[Part]) -> Part:
-    """What the whole network costs; the backward pass holds the gradients of one layer at a time."""
-    return Part(
-        name="in all",
-        kind="",
-        kernel=None,
-        output_shape=parts[-1].output_shape,
-        parameters=sum(part.parameters for part in parts),
-        multiply_adds=sum(part.multiply_adds for part in parts),
-        receptive_field=parts[-1].receptive_field,
-        stride=parts[-1].stride,
-        forward_bytes=sum(part.forward_bytes for part in parts),
-        backward_bytes=max(part.backward_bytes for part in parts),
-    )
+        cells = [[name, *(cost[name][column] if name in cost else "" for cost in costs)] for name in (*names, "in all")]
+        used = [row for row in cells if any(cell not in ("", "0", "0.0") for cell in row[1:])]
+        rows += [["" if index else title, *row] for index, row in enumerate(used)]
+    rows.append(["step MB", "estimated", *(_megabytes(network.step.peak) for network in networks)])
+    if all(network.measured for network in networks):
+        rows.append(["", "measured", *(_megabytes(network.measured or 0) for network in networks)])
+    return Table(["", "", *(network.name for network in networks)], rows)
 
 
 def explained(network: Network) -> str:
     """What the columns mean, and the memory of a step."""
     step = network.step
     lines = [
-        "field, stride: pixels of the image that a unit depends on, and between two neighbouring units.",
-        f"forward, backward: what {network.batch_size:,} images leave for the backward pass, and the gradients it holds "
-        "at a layer, in float32.",
-        f"A training step on them: {step.peak / 1e9:.2f} GB at its peak, estimated: weights {step.weights / 1e9:.2f}, "
-        f"optimizer {step.optimizer / 1e9:.2f}, forward {step.forward / 1e9:.2f}, the rest gradients.",
+        "field, stride: pixels of the image that a unit depends on, and from one unit to the next.",
+        f"forward, backward: what the forward pass of {network.batch_size:,} images leaves for the backward pass, and "
+        "the gradients that this holds.",
+        f"A training step in float32, estimated: {_megabytes(step.peak)} MB at its peak, of which weights "
+        f"{_megabytes(step.weights)}, optimizer {_megabytes(step.optimizer)}.",
     ]
     if network.measured:
-        lines.append(f"Measured: {network.measured / 1e9:.2f} GB.")
+        lines.append(f"Measured: {_megabytes(network.measured)} MB.")
     return "\n".join(lines)
 
 
@@ -109,22 +81,28 @@ def as_json(networks: Sequence[Network]) -> str:
 
 def _content(network: Network) -> dict[str, Any]:
     return {
-        "network": network.label,
+        "network": network.name,
         "size": network.size,
         "batch_size": network.batch_size,
-        "layers": [asdict(part) for part in network.layers],
         "parameters": sum(part.parameters for part in network.layers),
         "multiply_adds": sum(part.multiply_adds for part in network.layers),
         "step_bytes": asdict(network.step) | {"measured": network.measured},
+        "layers": [asdict(part) for part in network.layers],
     }
 
 
-def _costs(part: Part) -> tuple[str, ...]:
-    return (
-        f"{part.parameters:,}",
-        f"{part.multiply_adds:,}",
-        f"{part.receptive_field:,}",
-        f"{part.stride:,}" if part.stride else "",
-        f"{part.forward_bytes / 1e6:,.1f}",
-        f"{part.backward_bytes / 1e6:,.1f}",
-    )
+def _costs(part: Part) -> list[str]:
+    counts = [f"{part.parameters:,}", f"{part.multiply_adds:,}", f"{part.receptive_field:,}"]
+    stride = f"{part.stride:,}" if part.stride else ""
+    return [*counts, stride, _megabytes(part.forward_bytes), _megabytes(part.backward_bytes)]
+
+
+def _totals(parts: Sequence[Part]) -> list[str]:
+    """The backward pass holds the gradients of one part at a time."""
+    parameters, multiply_adds = sum(part.parameters for part in parts), sum(part.multiply_adds for part in parts)
+    forward, backward = sum(part.forward_bytes for part in parts), max(part.backward_bytes for part in parts)
+    return [f"{parameters:,}", f"{multiply_adds:,}", "", "", _megabytes(forward), _megabytes(backward)]
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.1f}"
