@@ -83,12 +83,13 @@ def test_the_whole_as_json_with_the_memory_measured_beside_the_estimate(fashion_
     assert step["peak"] < step["measured"] < 2 * step["peak"] + 200_000_000
 
 
-def test_markdown_is_a_pipe_table(fashion_vgg: Command) -> None:
-    done = fashion_vgg("describe", "-m", "model=vgg11,alexnet", "format=markdown")
+def test_markdown_is_a_pipe_table_with_the_parts_in_their_order(fashion_vgg: Command) -> None:
+    done = fashion_vgg("describe", "-m", "model=alexnet,vgg11", "format=markdown")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(
-        "|  |  | vgg11 | alexnet |\n| --- | --- | ---: | ---: |\n| parameters | blocks.0 | 640 |"
-    )
+    header, _, *rows = [line.split(" | ") for line in done.stdout.splitlines()]
+    assert header[2:] == ["alexnet", "vgg11 |"]
+    assert [row[1] for row in rows[:7]] == [*(f"blocks.{number}" for number in range(5)), "head", "in all"]
+    assert rows[0][3] == "640 |"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Checkpoints on the disk: written whole or not at all, and read as data that is checked and never executed."""
 
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -79,7 +80,8 @@ def read(path: Path, old_format: bool = False) -> Any:
     try:
         if zipfile.is_zipfile(path) or not old_format:
             _verify(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # torch's, of a pickle that it did not write: the error follows
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(f"{path} holds more than data, and might be made to run code: it was not loaded.") from error
     except PermissionError as error:

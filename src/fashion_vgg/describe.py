@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from fashion_vgg.anatomy.tables import Network
 
 _OF_THE_OUTPUT = ("layers=", "measure=", "format=", "picture=")
-_OF_THE_OUTPUT = ("layers=", "measure=", "format=", "picture=")
 _described: list[tuple[DictConfig, "Network"]] = []
 
 

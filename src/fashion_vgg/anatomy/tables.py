@@ -45,7 +45,8 @@ def single(network: Network, by_layer: bool = False) -> Table:
 def side_by_side(networks: Sequence[Network], by_layer: bool = False) -> Table:
     """A column for each network; the rows are what its parts cost, by kind of cost."""
     columns = [network.layers if by_layer else blocks(network.layers, whole_head=True) for network in networks]
-    names = list(dict.fromkeys(part.name for parts in columns for part in parts))
+    longest_first = sorted(columns, key=len, reverse=True)  # so that a short one's head comes after a long one's blocks
+    names = list(dict.fromkeys(part.name for parts in longest_first for part in parts))
     costs = [{part.name: _costs(part) for part in parts} | {"in all": _totals(parts)} for parts in columns]
     rows: list[list[str]] = []
     for column, title in enumerate(COLUMNS):
