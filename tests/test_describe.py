@@ -96,7 +96,8 @@ def test_markdown_is_a_pipe_table_with_the_parts_in_their_order(fashion_vgg: Com
     "override",
     [
         *("image_size=100", "image_size=-1", "model=vgg12", "layers=maybe", "imagesize=64", "format=xml"),
-        *("picture=vgg.bmp", "batch_size=0", "model.conv_arch=[[[2],64]]"),
+        *("picture=vgg.bmp", "picture=.png", "picture=/", "batch_size=0", "model.conv_arch=[[[2],64]]"),
+        *("model.in_channels=3", "batch_size=1000000000000", "optimizer._target_=torch.optim.Adamw"),
     ],
 )
 def test_a_mistake_is_told_in_a_line(fashion_vgg: Command, override: str) -> None:
@@ -107,8 +108,9 @@ def test_a_mistake_is_told_in_a_line(fashion_vgg: Command, override: str) -> Non
 
 
 def test_a_mistake_beside_others_is_told_with_its_overrides(fashion_vgg: Command) -> None:
-    done = fashion_vgg("describe", "-m", "image_size=96,100")
-    assert (done.returncode, done.stdout) == (2, "")
+    done = fashion_vgg("describe", "-m", "image_size=96,100,64", "format=json")
+    assert done.returncode == 2
+    assert [network["size"] for network in json.loads(done.stdout)] == [[1, 96, 96], [1, 64, 64]]
     job, mistake = done.stderr.splitlines()
     assert "image_size=100" in job
     assert mistake.startswith("image_size=100 does not fit")

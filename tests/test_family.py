@@ -1,6 +1,7 @@
 """The family against the paper's tables and torchvision's classes."""
 
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -139,3 +140,16 @@ def test_the_claims_counts_and_fields(stack: list[int], kernel: int, weights: tu
 def test_an_even_kernel_is_refused() -> None:
     with pytest.raises(ValueError, match="A kernel of 4 pixels does not fit"):
         VGG([([4], 8)], image_size=28)
+
+
+def test_a_normalisation_without_weights_takes_the_weights_of_the_column_without_it() -> None:
+    small = ("image_size=32", "model.ratio=16", "model.hidden=8", "in_channels=3")
+    theirs, ours = member("vgg11", *small), member("vgg11_lrn", *small)
+    ours.load_torchvision(theirs.torchvision_state_dict())
+    pairs = zip(ours.parameters(), theirs.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_the_weights_under_torchvisions_names_can_be_published() -> None:
+    net = member("vgg11", "image_size=32", "model.ratio=16", "model.hidden=8")
+    assert safetensors.torch.save(net.torchvision_state_dict())

@@ -84,6 +84,7 @@ def test_a_run_begins_from_anothers_and_a_light_head_from_its_blocks(
     assert done.returncode == 0, done.stderr
     assert "drawn anew: head.1, head.4, head.7" in done.stdout
     before, after = weights(first), weights(only(tmp_path / "second" / "outputs/train", "*/*"))
+    # Two steps have moved the running means since.
     blocks = [name for name in before if name.startswith("blocks") and "running" not in name and "num" not in name]
     assert len(blocks) == 16
     assert all(torch.equal(before[name], after[name]) for name in blocks)
@@ -132,11 +133,12 @@ def test_files_that_are_cut_altered_or_no_weights_are_refused(published: Path, t
         (tmp_path / name).write_bytes(data)
         with pytest.raises(UserError, match=f"{name} (is cut or altered|holds more than data)"):
             begin(tmp_path / name)
-    with pytest.raises(UserError, match=r"none.pth: there is no such file"):
+    with pytest.raises(UserError, match=r"model\.weights=.*none\.pth: there is no such file\. .*VGG11_Weights"):
         begin(tmp_path / "none.pth")
     for name, state, what in (
         ("list.pth", [1], "holds no weights"),
         ("nothing.pth", {}, "holds no weights"),
+        ("numbered.pth", {1: torch.zeros(1)}, "holds no weights"),
         ("nan.pth", {"features.0.weight": torch.full((64, 3, 3, 3), torch.nan)}, "is not finite"),
     ):
         torch.save(state, tmp_path / name)
@@ -144,14 +146,38 @@ def test_files_that_are_cut_altered_or_no_weights_are_refused(published: Path, t
             begin(tmp_path / name)
 
 
+def narrow(seed: int) -> VGG:
+    torch.manual_seed(seed)
+    net = VGG(ARCH, image_size=32, ratio=16, hidden=8, batch_norm=True)
+    for name, statistics in net.named_buffers():
+        if "running" in name:
+            statistics.uniform_(0.5, 1.5)
+    return net
+
+
+def test_batch_norm_comes_whole_from_a_file_of_before_it_counted_batches(tmp_path: Path) -> None:
+    """As torchvision's are, which it published in 2017."""
+    theirs, ours = narrow(1), narrow(2)
+    state = theirs.torchvision_state_dict()
+    old = {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
+    assert len(old) == len(state) - 8
+    torch.save(old, tmp_path / "vgg11-20171123.pt")  # a date of one's own, no checksum
+    pretrained.begin_from(tmp_path / "vgg11-20171123.pt", ours)
+    assert all(torch.equal(value, theirs.state_dict()[name]) for name, value in ours.state_dict().items())
+
+
+def test_a_published_name_is_held_against_the_whole_file(tmp_path: Path) -> None:
+    torch.save(narrow(1).torchvision_state_dict(), tmp_path / "vgg11_bn-0123abcd.pth")
+    with pytest.raises(UserError, match="SHA-256 does not begin with 0123abcd, as its name says"):
+        pretrained.begin_from(tmp_path / "vgg11_bn-0123abcd.pth", narrow(2))
+
+
 def test_a_file_of_the_old_format_is_verified_by_the_checksum_in_its_name(tmp_path: Path) -> None:
-    torch.manual_seed(6)
-    state = models.vgg11(num_classes=10, init_weights=False).state_dict()
+    state, net = narrow(1).torchvision_state_dict(), narrow(2)
     path = tmp_path / "old.pth"
     torch.save(state, path, _use_new_zipfile_serialization=False)
-    net = VGG(ARCH)
     pretrained.begin_from(path, net)
     assert torch.equal(net.state_dict()["head.7.weight"], state["classifier.6.weight"])
     wrong = path.rename(tmp_path / "vgg11-0123abcd.pth")
     with pytest.raises(UserError, match="SHA-256 does not begin with 0123abcd, as its name says"):
-        begin(wrong)
+        pretrained.begin_from(wrong, net)

@@ -1,5 +1,6 @@
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -89,7 +90,7 @@ def test_settings_that_cannot_be_read_are_told(tmp_path: Path) -> None:
     for text in ("seed: [", "- 1"):
         (tmp_path / runs.CONFIG).write_text(text)
         with pytest.raises(UserError, match=r"config\.yaml (cannot be read|holds no settings)"):
-            resume.check_unchanged(composed("train", f"output_dir={tmp_path}"), tmp_path)
+            resume.check_unchanged(composed("train", f"output_dir={tmp_path}"), tmp_path, [])
 
 
 def test_several_runs_are_not_gone_on_with_at_once(tmp_path: Path) -> None:
@@ -106,16 +107,29 @@ def test_any_path_comes_through_hydras_grammar(text: str) -> None:
 def test_settings_that_would_be_ignored_may_not_change(tmp_path: Path) -> None:
     (tmp_path / runs.CONFIG).write_text(OmegaConf.to_yaml(composed("train", f"output_dir={tmp_path}"), resolve=True))
     free = ["trainer.max_epochs=20", "data.root=/elsewhere", "data.num_workers=2", "checkpoint.every_minutes=1"]
-    resume.check_unchanged(composed("train", f"output_dir={tmp_path}", *free), tmp_path)
+    resume.check_unchanged(composed("train", f"output_dir={tmp_path}", *free), tmp_path, free)
     changes = {
         "optimizer.lr=0.1": "optimizer.lr is 0.1, and was 0.05 when",
         "model.ratio=2": "model.ratio is 2, and was 4",
         "seed=1": "data.seed is 1, and was 0",
+        "+optimizer.foreach=true": "optimizer.foreach is true, and was not set",
         "scheduler=triangular": r"scheduler._target_ is torch.optim.lr_scheduler.OneCycleLR, and was not set",
     }
     for override, message in changes.items():
         with pytest.raises(UserError, match=message):
-            resume.check_unchanged(composed("train", f"output_dir={tmp_path}", override), tmp_path)
+            resume.check_unchanged(composed("train", f"output_dir={tmp_path}", override), tmp_path, [override])
+
+
+def test_a_run_of_before_a_key_was_there_goes_on(tmp_path: Path) -> None:
+    now = composed("train", f"output_dir={tmp_path}", "seed=1")
+    then: Any = OmegaConf.to_container(now, resolve=True)
+    for group, key in (("data", "channels"), ("data", "mean"), ("model", "relu_between"), ("model", "in_channels")):
+        del then[group][key]
+    (tmp_path / runs.CONFIG).write_text(OmegaConf.to_yaml(OmegaConf.create(then)))
+    resume.check_unchanged(now, tmp_path, ["seed=1"])
+    now.data.mean = 0.5
+    with pytest.raises(UserError, match=r"data\.mean is 0\.5, and was not set"):
+        resume.check_unchanged(now, tmp_path, ["seed=1", "data.mean=0.5"])
 
 
 def test_the_newest_checkpoint_comes_first(tmp_path: Path) -> None:

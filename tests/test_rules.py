@@ -5,6 +5,7 @@ from omegaconf import OmegaConf
 
 from fashion_vgg import rules
 from fashion_vgg.errors import UserError
+from tests.test_conf import composed
 
 FITTING = [
     ("seed", 0),
@@ -86,3 +87,9 @@ def test_the_nearest_key_is_suggested(word: str, nearest: str) -> None:
 
 def test_nothing_is_suggested_for_a_word_like_no_other() -> None:
     assert rules.suggestion("xyzzy", rules.RULES) == ""
+
+
+@pytest.mark.parametrize("key", ["model.in_channels", "data.channels", "data.image_size"])
+def test_what_follows_another_key_is_not_set_alone(key: str) -> None:
+    with pytest.raises(UserError, match=rf"{key}=2 does not fit \w+=\d+: set (in_channels|image_size) alone\."):
+        rules.check(composed("train", f"{key}=2"))

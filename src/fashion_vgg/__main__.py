@@ -12,7 +12,7 @@ COMMANDS = {
     "test": "score a run's weights on the test set",
     "export": "write a run's weights as safetensors, with a checksum",
     "bench": "measure training on this machine against the seed's loop and the hardware's limit",
-    "describe": "print a network's output shapes, parameters and multiply-adds",
+    "describe": "print what each part of a network costs, alone or beside others, and draw it",
     "runs": "list the runs, newest first",
     "report": "compare the runs of a sweep: a table, and a page with their curves",
 }

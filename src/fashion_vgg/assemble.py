@@ -54,6 +54,17 @@ def check_parts(cfg: DictConfig) -> None:
         trust.check(cfg)  # again: an interpolation may give something else now
     with torch.device("meta"):
         network(cfg.model)
+    check_optimizer(cfg)
+
+
+def check_optimizer(cfg: DictConfig) -> None:
+    """Build the optimizer and its scheduler for one parameter.
+
+    Raises:
+        UserError: they refuse their settings.
+    """
+    import torch
+
     try:
         optimizer = instantiate(cfg.optimizer)([torch.nn.Parameter(torch.zeros(1))])
         if cfg.get("scheduler"):

@@ -159,7 +159,7 @@ def explain(error: BaseException, config_name: str) -> str | None:
             return f"This needs {package}: pip install 'fashion-vgg[{_EXTRAS.get(package, package)}]'."
         case RuntimeError() if launcher := re.search(r"Unknown plugin class.*hydra_(\w+)_launcher\.", str(error)):
             return f"This needs a launcher's package: pip install 'fashion-vgg[{launcher[1]}]'."
-        case FileNotFoundError(filename=str(file)) | NotADirectoryError(filename=str(file)):
+        case OSError(errno=errno.ENOENT | errno.ENOTDIR | errno.EISDIR, filename=str(file)):
             return f"{file}: {error.strerror}. Use another folder."
         case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EROFS | errno.EACCES):
             path = Path(error.filename or ".")
@@ -173,6 +173,10 @@ def explain(error: BaseException, config_name: str) -> str | None:
             return f"{error.override}: {error.message.splitlines()[0]}. Write key=value, and quote special characters."
         case HydraException(__cause__=ConfigKeyError() | ConfigAttributeError() as cause):
             return _unknown_key(str(cause.full_key), config_name)
+        case InstantiationException() if missing := re.search(
+            r"locating target '(.+?)'.*full_key: (.+)", str(error), re.S
+        ):
+            return f"{missing[2]}._target_={missing[1]} does not fit: there is nothing of that name."
         case InstantiationException(__cause__=UserError() | ValueError() | TypeError() as cause):
             return str(cause)
         case InstantiationException(__cause__=BaseException() as cause):

@@ -18,8 +18,8 @@ log = logging.getLogger(__name__)
 
 _HEADS = ("head.", "classifier.")
 """What the names of a head begin with: ours, and torchvision's where the network has none of its layers."""
-_PUBLISHED = re.compile(r"-([0-9a-f]{8,64})\.pth?$")
-"""The end of a name that torchvision publishes under: the beginning of the file's SHA-256."""
+_PUBLISHED = re.compile(r"^vgg\d\d(?:_bn)?-([0-9a-f]{8})\.pth$")
+"""The names that torchvision publishes under: they end in the beginning of the file's SHA-256."""
 
 
 def begin_from(path: Path, net: nn.Module) -> None:
@@ -32,8 +32,10 @@ def begin_from(path: Path, net: nn.Module) -> None:
     Raises:
         UserError: the file is not there, is cut or altered, holds more than data, or is of another network.
     """
-    state = _under_our_names(_read(path), net)
     wanted = net.state_dict()
+    # Torchvision's files are of before batch norm counted its batches, which matters only without a momentum.
+    counters = {name: count for name, count in wanted.items() if name.endswith(".num_batches_tracked")}
+    state = counters | _under_our_names(_read(path), net)
     weights.check_fit(_without_head(state), _without_head(wanted))
     head = [name for name in wanted if name.startswith(_HEADS)]
     fits = takewhile(lambda name: name in state and state[name].shape == wanted[name].shape, head)
@@ -44,17 +46,27 @@ def begin_from(path: Path, net: nn.Module) -> None:
 
 
 def _read(path: Path) -> Mapping[str, Tensor]:
+    path = weights.file_of(path)
+    if not path.is_file():
+        raise UserError(
+            f"model.weights={path}: there is no such file. "
+            "Where torchvision's are to be had, torchvision.models.VGG11_Weights.DEFAULT.url and the like say."
+        )
     if path.suffix not in (".pt", ".pth"):
-        return weights.load(weights.file_of(path))
+        return weights.load(path)
     state: Any = checkpoint_io.read(path, old_format=True)
     published = _PUBLISHED.search(path.name)
     if published and not hashlib.sha256(path.read_bytes()).hexdigest().startswith(published[1]):
         raise UserError(f"{path} is cut or altered: its SHA-256 does not begin with {published[1]}, as its name says.")
-    if not (isinstance(state, Mapping) and state and all(isinstance(value, Tensor) for value in state.values())):
+    if not (isinstance(state, Mapping) and state and all(map(_is_named_tensor, state.items()))):
         raise UserError(f"{path} holds no weights: a state_dict, names and tensors, is expected.")
     if name := checkpoint_io.not_finite(state):
         raise UserError(f"{path} is of a training that diverged: {name} is not finite.")
     return state
+
+
+def _is_named_tensor(item: tuple[Any, Any]) -> bool:
+    return isinstance(item[0], str) and isinstance(item[1], Tensor)
 
 
 def _under_our_names(state: Mapping[str, Tensor], net: nn.Module) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 # A changed value would be ignored, or spoil the training without a word.
 _KEPT = ("seed", "image_size", "batch_size", "data", "model", "classifier", "optimizer", "scheduler")
 _KEPT_OF_TRAINER = ("precision", "limit_train_batches", "accumulate_grad_batches", "max_steps")
-_FREE_OF_DATA = ("root", "num_workers", "worker_timeout")
+_FREE = ("data.root", "data.num_workers", "data.worker_timeout", "model.weights")
 
 
 def arguments(argv: Sequence[str], key: str, runs: Path | None = None) -> list[str]:
@@ -103,16 +103,21 @@ def newest_whole(candidates: Iterable[Path]) -> tuple[Path, dict[str, Any]] | No
     return None
 
 
-def check_unchanged(cfg: DictConfig, folder: Path) -> None:
+def check_unchanged(cfg: DictConfig, folder: Path, overrides: Sequence[str]) -> None:
     """Hold the settings against those that the run was started with.
+
+    A key that its record lacks, and that no override asks for, came with a later version: its default is what was done
+    before there was the key.
 
     Raises:
         UserError: one that must stay has changed.
     """
+    asked_for = tuple(f"{key_of(override)}." for override in overrides)
     stored = _settings(folder)
     before = dict(_leaves(OmegaConf.to_container(stored, resolve=False)))
     now = dict(_leaves(OmegaConf.to_container(cfg, resolve=True)))
-    for key in sorted(before.keys() | now.keys()):
+    new = {key for key in now.keys() - before.keys() if not f"{key}.".startswith(asked_for)}
+    for key in sorted((before.keys() | now.keys()) - new):
         was, is_now = (shown(values[key]) if key in values else "not set" for values in (before, now))
         if was != is_now and _must_stay(key, scheduled=bool(cfg.get("scheduler"))):
             raise UserError(
@@ -191,4 +196,4 @@ def _must_stay(key: str, scheduled: bool) -> bool:
         return False
     if group == "trainer":
         return name in _KEPT_OF_TRAINER or (name == "max_epochs" and scheduled)
-    return group in _KEPT and not (group == "data" and name in _FREE_OF_DATA)
+    return group in _KEPT and key not in _FREE

@@ -4,6 +4,7 @@ import difflib
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -75,7 +76,7 @@ RULES: dict[str, Rule] = {
     "layers": BOOLEAN,
     "measure": BOOLEAN,
     "format": one_of("table", "markdown", "json"),
-    "picture": either(one_of(None), Rule(lambda v: str(v).endswith(PICTURES), f"a file {', '.join(PICTURES)}")),
+    "picture": either(one_of(None), Rule(lambda v: Path(str(v)).suffix in PICTURES, f"a file {', '.join(PICTURES)}")),
     "output_dir": text(),
     "data.root": text(),
     "data.val_size": either(one_of(0), integer(10, 59_990)),
@@ -144,6 +145,12 @@ RULES: dict[str, Rule] = {
 
 
 _NEEDED = ("checkpoint", "classifier")
+_FOLLOWING = {
+    "in_channels": ("model.in_channels", "data.channels"),
+    "image_size": ("model.image_size", "data.image_size"),
+    "num_classes": ("model.num_classes",),
+}
+"""A key, and those that must have its value."""
 
 
 def _is_block(block: Any) -> bool:
@@ -175,6 +182,10 @@ def check(cfg: DictConfig) -> None:
             raise UserError(f"{parent}={shown(node)} does not fit: it has keys of its own, such as {key}.")
         if isinstance(node, DictConfig) and name in node and not rule.fits(node[name]):
             raise UserError(f"{key}={shown(node[name])} does not fit: use {rule.values}.")
+    for key, following in _FOLLOWING.items():
+        for other in following if key in cfg else ():
+            if (value := OmegaConf.select(cfg, other, default=cfg[key])) != cfg[key]:
+                raise UserError(f"{other}={shown(value)} does not fit {key}={shown(cfg[key])}: set {key} alone.")
 
 
 def suggestion(word: str, words: Iterable[str]) -> str:

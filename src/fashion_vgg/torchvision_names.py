@@ -5,14 +5,13 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-FIRST_LAYER = "blocks.0.0.weight"
-
 
 def torchvision_names(net: nn.Module) -> dict[str, str]:
     """The name of each tensor of a `fashion_vgg.vgg.VGG`, and its name in ``torchvision.models.VGG``.
 
-    There the layers of all blocks are counted through, a block's pooling as its last, and the flattening is none. The
-    light head, which torchvision does not have, keeps its names.
+    There the layers of all blocks are counted through, a block's pooling as its last; a local response normalisation,
+    which torchvision does not have and which has no weights, is none, and so is the flattening. The light head keeps
+    its names.
 
     Raises:
         ValueError: the network pools before a norm, which none of torchvision's does.
@@ -21,7 +20,8 @@ def torchvision_names(net: nn.Module) -> dict[str, str]:
     for number, block in enumerate(net.get_submodule("blocks").children()):
         if any(isinstance(a, nn.MaxPool2d) and isinstance(b, nn.BatchNorm2d) for a, b in pairwise(block.children())):
             raise ValueError("torchvision's VGGs pool after the norm: use pool_before_norm=false.")
-        in_order = sorted(block.named_children(), key=lambda child: isinstance(child[1], nn.MaxPool2d))
+        counted = [child for child in block.named_children() if not isinstance(child[1], nn.LocalResponseNorm)]
+        in_order = sorted(counted, key=lambda child: isinstance(child[1], nn.MaxPool2d))
         layers += [f"blocks.{number}.{place}" for place, _ in in_order]
     theirs = {layer: f"features.{count}" for count, layer in enumerate(layers)}
     head = [layer for layer in net.get_submodule("head").children() if not isinstance(layer, nn.Flatten)]
@@ -46,7 +46,8 @@ def summed_over_colours(state: Mapping[str, Tensor], net: nn.Module) -> dict[str
 
     A grey image ``(N, 1, H, W)`` then gives what three equal channels give under the weights as they were.
     """
-    first = state.get(FIRST_LAYER)
-    if first is None or first.ndim != 4 or net.get_parameter(FIRST_LAYER).shape[1] != 1:
+    name, own = next((name, value) for name, value in net.state_dict().items() if value.ndim == 4)
+    first = state.get(name)
+    if first is None or first.ndim != 4 or own.shape[1] != 1:
         return dict(state)
-    return {**state, FIRST_LAYER: first.sum(dim=1, keepdim=True)}
+    return {**state, name: first.sum(dim=1, keepdim=True)}

@@ -82,7 +82,7 @@ def where_to_begin(cfg: DictConfig) -> tuple[Path | None, int | None]:
             raise UserError(f"{folder} has another run's checkpoints: go on with it by resume=, or use a new folder.")
         return None, None
     if run := resume.run_folder(Path(cfg.resume)):
-        resume.check_unchanged(cfg, run)
+        resume.check_unchanged(cfg, run, HydraConfig.get().overrides.task)
     newest = resume.newest_whole(resume.checkpoints(Path(cfg.resume) if Path(cfg.resume).is_file() else folder))
     if newest is None:
         before = resume.checkpoint_folder(Path(cfg.output_dir))

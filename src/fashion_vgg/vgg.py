@@ -24,7 +24,8 @@ def vgg_block(
 
     Shapes: ``(N, in_channels, H, W)`` to ``(N, out_channels, H // 2, W // 2)``. With ``batch_norm`` the output of each
     convolution is normalised before its ReLU; with ``pool_before_norm`` the last one is pooled before that, which is
-    another function, and a cheaper one. Without ``relu_between`` only the last convolution has a ReLU.
+    another function, and a cheaper one; a block that ends in ``lrn`` is pooled after all. Without ``relu_between`` only
+    the last convolution has a ReLU.
 
     Raises:
         ValueError: a kernel's size is even, so that no padding keeps the map's size.
@@ -136,7 +137,7 @@ class VGG(nn.Module):
             ValueError: as there.
         """
         names = torchvision_names(self)
-        return {names[name]: value for name, value in self.state_dict().items()}
+        return {names[name]: value.contiguous() for name, value in self.state_dict().items()}
 
 
 def dense_head(features: int, hidden: int, num_classes: int, dropout: float) -> nn.Sequential:
@@ -174,9 +175,9 @@ def divided(widths: Sequence[int], ratio: int) -> list[int]:
     """The widths divided by the ratio.
 
     Raises:
-        ValueError: the ratio leaves one no channel.
+        ValueError: the ratio leaves one no channel, or is none.
     """
-    if ratio > min(widths):
+    if not 1 <= ratio <= min(widths):
         raise ValueError(f"ratio={ratio} leaves a block no channel: use 1 to {min(widths)}.")
     return [width // ratio for width in widths]
 

@@ -1,5 +1,6 @@
 """Networks drawn in the manner of the seed's figure: each layer's output as a box, to the scale of its map."""
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -31,6 +32,8 @@ LEAST_SIDE = 3.0
 BELOW = -HEIGHT * (1 + DEPTH[1]) / 2
 """Where the lowest corner of the largest map is."""
 UNITS_PER_INCH = 95.0
+LEAST_WIDTH = 5.5 * UNITS_PER_INCH
+"""What the legend needs."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,11 @@ def draw(networks: Sequence[Network]) -> Figure:
     figure = Figure(layout="constrained")
     panels = figure.subplots(len(networks), squeeze=False, sharex=True, sharey=True)[:, 0]
     width = max(_draw(axes, network, scale) for axes, network in zip(panels, networks, strict=True))
+    for axes, network in zip(panels, networks, strict=True):
+        title = textwrap.shorten(network.name, width=int(width / 7), placeholder=" ...")
+        axes.text(0, 4 - BELOW, title, fontsize=9, va="bottom")
     height = -2 * BELOW + 40
-    panels[0].set(xlim=(-10, width), ylim=(BELOW - 40, -BELOW))
+    panels[0].set(xlim=(-10, width), ylim=(BELOW - 40, 1 - BELOW))
     figure.set_size_inches((width + 10) / UNITS_PER_INCH, (len(networks) * (height + 20) + 50) / UNITS_PER_INCH)
     kinds = {part.kind for network in networks for part in network.layers} | {"image"}
     legend = dict.fromkeys(COLOURS[kind] for kind in COLOURS if kind in kinds)
@@ -67,22 +73,24 @@ def draw(networks: Sequence[Network]) -> Figure:
 
 def _draw(axes: Axes, network: Network, scale: float) -> float:
     """A network from left to right, its layers named below; the width that it takes."""
-    x = 0.0
+    x = named_to = 0.0
     channels, height, width = network.size
     image = Part("image", "image", None, (1, channels, height, width), 0, 0, 1, 1, 0, 0)
     for parts in _groups([image, *network.layers]):
-        start = x
-        for part in parts:
-            box = _box(part, scale)
+        boxes, name = [_box(part, scale) for part in parts], _name(parts)
+        length = sum(box.length + GAP for box in boxes) - GAP
+        with_face, of_name = length + DEPTH[0] * boxes[-1].side, _width_of(name)
+        x = max(x, named_to + (of_name - with_face) / 2)  # so that no two names overlap
+        axes.text(x + with_face / 2, BELOW - 6, name, ha="center", va="top", fontsize=7)
+        named_to = x + (with_face + of_name) / 2 + GAP
+        following = max(x + length + GAP_BETWEEN_BLOCKS, x + with_face + GAP)
+        for box in boxes:
             _add(axes, box, x)
             x += box.length + GAP
-        right = x - GAP + DEPTH[0] * _box(parts[-1], scale).side
-        name = axes.text((start + right) / 2, BELOW - 6, _name(parts), ha="center", va="top", fontsize=7)
-        x = max(x - GAP + GAP_BETWEEN_BLOCKS, right + GAP, start + _width_of(name.get_text()))
+        x = following
     axes.set_aspect("equal")
-    axes.text(0, 4 - BELOW, network.name, fontsize=9, va="bottom")
     axes.axis("off")
-    return x
+    return max(x, named_to, LEAST_WIDTH)
 
 
 def _groups(parts: Sequence[Part]) -> Iterator[list[Part]]:

@@ -51,6 +51,7 @@ def estimate(
     The backward pass goes through the layers from the last to the first. At each one there are the weights, what the
     layers up to it have kept, its own gradients, and those of the weights from it on. What a library needs to work in
     comes on top, and so does what a layer of several operations, a local response normalisation, holds between them.
+    The optimizer's own work comes after it: where the weights outweigh the batch, that may be the peak.
     """
     weights = sum(tensor.numel() * tensor.element_size() for tensor in (*net.parameters(), *net.buffers()))
     optimizer = _state_bytes(net, make_optimizer)
@@ -74,8 +75,10 @@ def _state_bytes(net: nn.Module, make_optimizer: Callable[[Iterable[nn.Parameter
     return sum(value.numel() * value.element_size() for value in values if isinstance(value, torch.Tensor))
 
 
-def measure(cfg: "DictConfig", size: tuple[int, int, int], device: torch.device) -> int:
+def measure(cfg: "DictConfig", size: tuple[int, int, int], device: torch.device) -> int | None:
     """Bytes that two training steps take at most, in a process of their own: the tensors' on a GPU, else the process's.
+
+    None where the system does not say.
 
     Raises:
         UserError: memory ran out.
@@ -86,10 +89,11 @@ def measure(cfg: "DictConfig", size: tuple[int, int, int], device: torch.device)
         except (BrokenProcessPool, RuntimeError) as error:  # the system kills a process when its own memory runs out
             if not (isinstance(error, BrokenProcessPool) or is_out_of_memory(error)):
                 raise
-            raise UserError(f"batch_size={cfg.batch_size}: a step of it does not fit into the memory.") from error
+            what = "does not fit into the memory" if is_out_of_memory(error) else "was ended, as if memory ran out"
+            raise UserError(f"batch_size={cfg.batch_size}: a step of it {what}.") from error
 
 
-def _two_steps(cfg: "DictConfig", size: tuple[int, int, int], device: torch.device) -> int:
+def _two_steps(cfg: "DictConfig", size: tuple[int, int, int], device: torch.device) -> int | None:
     allocator.keep_freed_memory()
     before = memory.host_now()
     net = network(cfg.model).to(device).train()
@@ -100,4 +104,4 @@ def _two_steps(cfg: "DictConfig", size: tuple[int, int, int], device: torch.devi
         optimizer.zero_grad()
         torch.autograd.backward(F.cross_entropy(net(images), labels))
         optimizer.step()
-    return memory.device_peak(device) or memory.host_peak() - before
+    return memory.device_peak(device) or memory.host_peak() - before or None

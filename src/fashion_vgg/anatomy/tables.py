@@ -1,8 +1,9 @@
 """A network's parts as a table, several networks side by side, and all of it as JSON."""
 
-import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from operator import attrgetter
 from typing import Any
 
 from fashion_vgg.anatomy.parts import Part, blocks
@@ -45,9 +46,9 @@ def single(network: Network, by_layer: bool = False) -> Table:
 def side_by_side(networks: Sequence[Network], by_layer: bool = False) -> Table:
     """A column for each network; the rows are what its parts cost, by kind of cost."""
     columns = [network.layers if by_layer else blocks(network.layers, whole_head=True) for network in networks]
-    longest_first = sorted(columns, key=len, reverse=True)  # so that a short one's head comes after a long one's blocks
-    names = list(dict.fromkeys(part.name for parts in longest_first for part in parts))
-    costs = [{part.name: _costs(part) for part in parts} | {"in all": _totals(parts)} for parts in columns]
+    name = _name_and_kind if by_layer else attrgetter("name")
+    names = sorted({name(part) for parts in columns for part in parts}, key=_place)
+    costs = [{name(part): _costs(part) for part in parts} | {"in all": _totals(parts)} for parts in columns]
     rows: list[list[str]] = []
     for column, title in enumerate(COLUMNS):
         cells = [[name, *(cost[name][column] if name in cost else "" for cost in costs)] for name in (*names, "in all")]
@@ -66,21 +67,16 @@ def explained(network: Network) -> str:
         "field, stride: pixels of the image that a unit depends on, and from one unit to the next.",
         f"forward, backward: what the forward pass of {network.batch_size:,} images leaves for the backward pass, and "
         "the gradients that this holds.",
-        f"A training step in float32, estimated: {_megabytes(step.peak)} MB at its peak, of which weights "
-        f"{_megabytes(step.weights)}, optimizer {_megabytes(step.optimizer)}.",
+        f"A training step in float32, estimated: {_megabytes(step.peak)} MB at the peak of its backward pass, of which "
+        f"weights {_megabytes(step.weights)}, optimizer {_megabytes(step.optimizer)}.",
     ]
     if network.measured:
         lines.append(f"Measured: {_megabytes(network.measured)} MB.")
     return "\n".join(lines)
 
 
-def as_json(networks: Sequence[Network]) -> str:
-    """Everything, in bytes; a list where there are several."""
-    content = [_content(network) for network in networks]
-    return json.dumps(content if len(content) > 1 else content[0], indent=2)
-
-
-def _content(network: Network) -> dict[str, Any]:
+def content(network: Network) -> dict[str, Any]:
+    """Everything, for JSON, in bytes."""
     return {
         "network": network.name,
         "size": network.size,
@@ -90,6 +86,15 @@ def _content(network: Network) -> dict[str, Any]:
         "step_bytes": asdict(network.step) | {"measured": network.measured},
         "layers": [asdict(part) for part in network.layers],
     }
+
+
+def _name_and_kind(part: Part) -> str:
+    return f"{part.name} {part.kind}"  # layers of two kinds have nothing to compare
+
+
+def _place(name: str) -> tuple[bool, list[int], str]:
+    """The blocks come first, in the order of their numbers, the head last."""
+    return name.startswith("head"), [int(number) for number in re.findall(r"\.(\d+)", name)], name
 
 
 def _costs(part: Part) -> list[str]:
