@@ -92,4 +92,4 @@ def test_nothing_is_suggested_for_a_word_like_no_other() -> None:
 @pytest.mark.parametrize("key", ["model.in_channels", "data.channels", "data.image_size"])
 def test_what_follows_another_key_is_not_set_alone(key: str) -> None:
     with pytest.raises(UserError, match=rf"{key}=2 does not fit \w+=\d+: set (in_channels|image_size) alone\."):
-        rules.check(composed("train", f"{key}=2"))
+        rules.check(composed("train", f"{key}=2", "output_dir=x"))
