@@ -191,7 +191,7 @@ def check(cfg: DictConfig) -> None:
 def suggestion(word: str, words: Iterable[str]) -> str:
     """`` Did you mean ...?`` with the word nearest to ``word``, or nothing where none is near."""
     words = list(words)
-    near = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
     # The right name in the wrong group, or in none: lr for optimizer.lr.
     same_name = [w for w in words if w.rpartition(".")[2] == word.rpartition(".")[2]]
     best = (same_name or near)[:1]
