@@ -21,7 +21,9 @@ from tests.faults.conftest import LONG, in_the_long_set, times
 from tests.test_conf import composed
 
 OF_OTHER_COMMANDS = ("bench", "layers", "measure", "format", "picture", "num_classes", "weights", "to")
-KEYS = sorted(key for key in rules.RULES if key.partition(".")[0] not in OF_OTHER_COMMANDS and key != "resume")
+KEYS = sorted(
+    key for key in rules.RULES if key.partition(".")[0] not in OF_OTHER_COMMANDS and not key.endswith("resume")
+)
 
 WORDS = st.text(st.characters(categories=("L", "N"), exclude_characters="\n"), min_size=1, max_size=12)
 VALUES = st.one_of(
