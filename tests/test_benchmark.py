@@ -118,6 +118,7 @@ def compared(fashion_vgg: Command, data_root: Path, tmp_path_factory: pytest.Tem
     return done.stdout, folder
 
 
+@pytest.mark.long
 def test_bench_prints_the_three_loops_and_what_the_limit_is_made_of(compared: tuple[str, Path]) -> None:
     stdout, _ = compared
     for row in ("the seed's loop  ", "our network, bare loop  ", "Trainer.fit  "):
@@ -127,6 +128,7 @@ def test_bench_prints_the_three_loops_and_what_the_limit_is_made_of(compared: tu
     assert "NOT EQUAL" not in stdout
 
 
+@pytest.mark.long
 def test_bench_leaves_its_figures_and_a_picture(compared: tuple[str, Path]) -> None:
     _, folder = compared
     content = json.loads((folder / "bench.json").read_text())
@@ -142,6 +144,7 @@ def test_bench_leaves_its_figures_and_a_picture(compared: tuple[str, Path]) -> N
     assert (folder / "bench.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.long
 def test_the_bars_are_the_figures(compared: tuple[str, Path]) -> None:
     content = json.loads((compared[1] / "bench.json").read_text())
     [axes] = figures.compare(content).axes
@@ -149,6 +152,7 @@ def test_the_bars_are_the_figures(compared: tuple[str, Path]) -> None:
     assert widths == [loop["images_per_sec"] for loop in content["loops"]]
 
 
+@pytest.mark.long
 def test_growth_measures_each_size(fashion_vgg: Command, data_root: Path, tmp_path: Path) -> None:
     sizes = ["bench.growth.batch_size=[8]", "bench.growth.image_size=[64]"]
     done = fashion_vgg("bench", "bench=growth", f"data.root={data_root}", *SMALL, *sizes, root=tmp_path)
