@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fashion_vgg import fashion_mnist
+from fashion_vgg.data import fashion_mnist
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Survived = Callable[[str, int, int], None]

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from fashion_vgg import seed
-from fashion_vgg.data import FashionMNISTDataModule, to_input
-from fashion_vgg.vgg import VGG
+from fashion_vgg.data.datamodule import FashionMNISTDataModule, to_input
+from fashion_vgg.models.vgg import VGG
+from fashion_vgg.reference import d2l
 from tests.conftest import Command
 
 pytestmark = pytest.mark.gpu
@@ -30,9 +30,9 @@ def test_losses_on_the_gpu_follow_the_cpus() -> None:
     losses = []
     for device in ("cpu", "cuda"):
         torch.manual_seed(0)
-        net = VGG(seed.VGG11, ratio=4, image_size=96, dropout=0.0).to(device)
+        net = VGG(d2l.VGG11, ratio=4, image_size=96, dropout=0.0).to(device)
         batches = list(zip(x.to(device).split(8), y.to(device).split(8), strict=True))
-        losses.append(seed.train(net, batches, lr=0.05)[0])
+        losses.append(d2l.train(net, batches, lr=0.05)[0])
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 

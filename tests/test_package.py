@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fashion_vgg.compose import CONF
+from fashion_vgg.config.app import CONF
 
 CHECKOUT = Path(__file__).parents[1]
 
@@ -38,7 +38,7 @@ def test_the_command_runs_from_it(installed: Path, tmp_path: Path) -> None:
     done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "vgg" in done.stdout
-    code = "import fashion_vgg.compose; print(fashion_vgg.compose.CONF)"
+    code = "import fashion_vgg.config.app; print(fashion_vgg.config.app.CONF)"
     done = subprocess.run([sys.executable, "-P", "-c", code], env=env, cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.strip() == str(installed / "fashion_vgg" / "conf")
     entry = next(installed.glob("*.dist-info/entry_points.txt")).read_text()

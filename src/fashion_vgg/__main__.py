@@ -30,10 +30,9 @@ def main() -> None:
     parser.add_argument("--version", action="version", version=f"fashion-vgg {__version__}")
     parser.add_argument("command", choices=COMMANDS, help=argparse.SUPPRESS)
     command = parser.parse_args(sys.argv[1:2]).command
-    # As `python -m fashion_vgg.<command>` does it: Lightning starts a training's further processes in this way, from
-    # the name of the main module and the arguments.
+    # As `python -m fashion_vgg.commands.<command>`: so Lightning starts a training's further processes.
     sys.argv = [sys.argv[0], *sys.argv[2:]]
-    runpy.run_module(f"fashion_vgg.{command}", run_name="__main__", alter_sys=True)
+    runpy.run_module(f"fashion_vgg.commands.{command}", run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 import torch
 
-from fashion_vgg import atomic, checkpoint_io
-from fashion_vgg.checkpoint_io import CheckedCheckpointIO
+from fashion_vgg import atomic
+from fashion_vgg.checkpoints import checkpoint_io
+from fashion_vgg.checkpoints.checkpoint_io import CheckedCheckpointIO
 from fashion_vgg.errors import TrainingError, UserError
 from tests.conftest import Survived
 from tests.faults.compare import assert_equal, assert_same
@@ -36,7 +37,7 @@ def tmpfs(tmp_path: Path) -> Iterator[Path]:
 
 WRITER = """
 import sys, torch
-from fashion_vgg.checkpoint_io import CheckedCheckpointIO
+from fashion_vgg.checkpoints.checkpoint_io import CheckedCheckpointIO
 torch.manual_seed(int(sys.argv[2]))
 state = {str(i): torch.rand(int(sys.argv[3]) // 4 // 8) for i in range(8)}
 print("ready", flush=True)

@@ -11,10 +11,10 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
 
-from fashion_vgg import interruption
-from fashion_vgg.assemble import make_classifier, make_trainer, quieten_lightning
-from fashion_vgg.callbacks import History
-from fashion_vgg.compose import CONF
+from fashion_vgg.checkpoints import signals
+from fashion_vgg.config.app import CONF
+from fashion_vgg.training.build import make_classifier, make_trainer, quieten_lightning
+from fashion_vgg.training.callbacks import History
 from tests.conftest import Survived
 from tests.faults.compare import assert_same
 from tests.faults.conftest import LONG
@@ -23,7 +23,7 @@ AVERAGE = {"_target_": "lightning.pytorch.callbacks.EMAWeightAveraging", "decay"
 
 
 class Copies(L.Callback):
-    """Keeps every checkpoint: they are saved after each step, by `Checkpoints`, which comes before."""
+    """Keeps every checkpoint: they are saved after each step, by `PeriodicCheckpoint`, which comes before."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -87,7 +87,7 @@ def test_from_every_step_the_training_ends_in_the_same_bits(
     few: slice,
 ) -> None:
     quieten_lightning()
-    monkeypatch.setattr(interruption, "listen", lambda: None)  # pytest's Ctrl-C stays its own
+    monkeypatch.setattr(signals, "listen", lambda: None)  # pytest's Ctrl-C stays its own
     copies = Copies(tmp_path / "whole")
     expected = trained(configured(tmp_path / "whole", data_root, further), None, copies)
     # Of each step one, and of an epoch's last step two: before its evaluation, and between two epochs.
@@ -114,7 +114,7 @@ class Seen(L.Callback):
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     quieten_lightning()
-    monkeypatch.setattr(interruption, "listen", lambda: None)
+    monkeypatch.setattr(signals, "listen", lambda: None)
     return ["data.val_size=1000", "trainer.limit_train_batches=2"]
 
 

@@ -115,17 +115,17 @@ def test_two_processes_cannot_go_on_with_one_run(undisturbed: Training, small: l
 
 KILLED_AFTER_SAVING = """
 import os, runpy, signal
-from fashion_vgg.callbacks import Checkpoints
+from fashion_vgg.training.callbacks import PeriodicCheckpoint
 
-save = Checkpoints.on_train_epoch_end
+save = PeriodicCheckpoint.on_train_epoch_end
 
 def save_and_die(self, trainer, module):
     save(self, trainer, module)
     if trainer.current_epoch == int(os.environ["LAST_EPOCH"]):
         os.kill(os.getpid(), signal.SIGKILL)
 
-Checkpoints.on_train_epoch_end = save_and_die
-runpy.run_module("fashion_vgg.train", run_name="__main__", alter_sys=True)
+PeriodicCheckpoint.on_train_epoch_end = save_and_die
+runpy.run_module("fashion_vgg.commands.train", run_name="__main__", alter_sys=True)
 """
 
 

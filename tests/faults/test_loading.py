@@ -1,4 +1,4 @@
-"""Checkpoints from elsewhere: nothing in them runs, and what does not fit is said."""
+"""PeriodicCheckpoint from elsewhere: nothing in them runs, and what does not fit is said."""
 
 import hashlib
 import os
@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import nn
 
-from fashion_vgg import weights
+from fashion_vgg.checkpoints import weights
 from fashion_vgg.errors import UserError
 from tests.conftest import Survived
 from tests.faults.conftest import LONG, Training, in_the_long_set

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import torch
 
-from fashion_vgg import checkpoint_io, resume
-from fashion_vgg.callbacks import DivergenceGuard
+from fashion_vgg.checkpoints import checkpoint_io, resume
 from fashion_vgg.errors import TrainingError
+from fashion_vgg.training.callbacks import DivergenceGuard
 from tests.conftest import Survived
 from tests.faults.compare import assert_equal, assert_same, curves
 from tests.faults.conftest import Training, ended, in_the_long_set, times
-from tests.test_training import small_classifier, small_datamodule, trainer_for
+from tests.training.test_training import small_classifier, small_datamodule, trainer_for
 
 
 def test_runs_that_start_in_the_same_second_are_each_whole(

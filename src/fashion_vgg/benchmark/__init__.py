@@ -1,1 +1,0 @@
-"""What `fashion-vgg bench` measures: loops that train, the hardware's limit, the data's way, and growth."""

@@ -1,0 +1,5 @@
+"""Fashion-MNIST: verified files, batches, augmentation."""
+
+from fashion_vgg.data.datamodule import FashionMNISTDataModule
+
+__all__ = ["FashionMNISTDataModule"]

@@ -1,1 +1,0 @@
-"""What runs have to say side by side: tables, a page of charts, a list. Read without torch."""

@@ -1,0 +1,1 @@
+"""The folders of finished and running trainings: status, metrics, comparison."""

@@ -1,0 +1,437 @@
+"""Through the real command line, on real images: what a user types, and what it leaves."""
+
+import contextlib
+import json
+import os
+import pty
+import re
+import shutil
+import subprocess
+import sys
+import termios
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
+
+from fashion_vgg.data.datamodule import FashionMNISTDataModule
+from fashion_vgg.reference import d2l
+from fashion_vgg.training.build import network
+from tests.conftest import Command
+from tests.training.test_training import each_reseeded
+
+FIGURES = {"train/loss", "train/acc", "test/loss", "test/acc", "lr", "images_per_sec"}
+
+
+def only(folder: Path, pattern: str) -> Path:
+    [path] = folder.glob(pattern)
+    return path
+
+
+def read_summary(run: Path) -> dict[str, Any]:
+    summary: dict[str, Any] = json.loads((run / "summary.json").read_text())
+    return summary
+
+
+def weights(run: Path, checkpoint: str = "last.ckpt") -> dict[str, torch.Tensor]:
+    content = torch.load(run / checkpoint, weights_only=True)
+    return {
+        name.removeprefix("net."): value for name, value in content["state_dict"].items() if name.startswith("net.")
+    }
+
+
+def accuracy_by_hand(run: Path, checkpoint: str) -> float:
+    """Of a checkpoint on the whole test set, by hand."""
+    cfg = OmegaConf.load(run / "config.yaml")
+    net = network(cfg.model)
+    net.load_state_dict(weights(run, checkpoint))
+    datamodule: FashionMNISTDataModule = instantiate(cfg.data)
+    datamodule.setup("test")
+    images, labels = datamodule.on_after_batch_transfer(datamodule.test_set[:], 0)
+    with torch.no_grad():
+        return float((net.eval()(images).argmax(1) == labels).double().mean())
+
+
+@pytest.fixture(scope="module")
+def run(fashion_vgg: Command, tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of one small training under the seed's protocol."""
+    root = tmp_path_factory.mktemp("run")
+    done = fashion_vgg("train", *tiny, "trainer.limit_val_batches=1.0", root=root)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    (root / "stdout").write_text(done.stdout)
+    return only(root, "outputs/train/*/*")
+
+
+class TestRun:
+    def test_it_says_little_and_the_seeds_lines_last(self, run: Path) -> None:
+        lines = (run.parents[3] / "stdout").read_text().splitlines()
+        assert lines[0] == f"Results go to {run}"
+        assert [line[:10] for line in lines[1:3]] == ["epoch  1/2", "epoch  2/2"]
+        assert re.fullmatch(r"loss \d\.\d{3}, train acc 0\.\d{3}, test acc 0\.\d{3}", lines[3])
+        assert re.fullmatch(r"\d+\.\d examples/sec on cpu", lines[4])
+        assert len(lines) == 5
+        log = (run / "train.log").read_text()
+        assert all(line in log for line in lines)
+
+    def test_its_folder_is_whole(self, run: Path) -> None:
+        assert re.fullmatch(r"\d{4}-\d\d-\d\d", run.parent.name)
+        assert re.fullmatch(r"\d\d-\d\d-\d\d-[0-9a-f]{8}", run.name)
+        files = {path.name for path in run.iterdir()}
+        events = {name for name in files if name.startswith("events.out.tfevents.")}
+        assert len(events) == 1
+        written = {"config.yaml", "metrics.csv", "result.png", "result.svg", "last.ckpt", "summary.json", "train.log"}
+        assert files == written | events | {".hydra", ".lock", "hparams.yaml"}
+        assert (run / "result.png").read_bytes().startswith(b"\x89PNG")
+        assert "</svg>" in (run / "result.svg").read_text()
+
+    def test_the_summary_says_what_it_takes_to_repeat_it(self, run: Path, tiny: list[str]) -> None:
+        summary = read_summary(run)
+        assert summary["overrides"] == [*tiny, "trainer.limit_val_batches=1.0"]
+        assert summary["epochs"] == 2
+        assert summary["final"]["epoch"] == 2
+        assert summary["best"]["test/acc"] >= summary["final"]["test/acc"]
+        assert set(summary["final"]) == FIGURES | {"epoch"}
+        assert summary["versions"]["torch"] == torch.__version__.partition("+")[0]
+        assert summary["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
+        assert summary["device"] == "cpu"
+        assert summary["wall_seconds"] > 0
+        seconds = 2 * 8 * 128 / summary["images_per_sec"]
+        assert seconds < summary["wall_seconds"]
+        git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
+        assert summary["git_commit"].removesuffix("-dirty") == git.stdout.strip()
+
+    def test_the_table_has_a_row_an_epoch_and_agrees_with_the_summary(self, run: Path) -> None:
+        header, *rows = [line.split(",") for line in (run / "metrics.csv").read_text().splitlines()]
+        assert header == ["epoch", "train/loss", "train/acc", "test/loss", "test/acc", "images_per_sec", "lr"]
+        final = read_summary(run)["final"]
+        assert [float(value) for value in rows[-1]] == [final[name] for name in header]
+        assert [row[0] for row in rows] == ["1", "2"]
+
+    def test_tensorboard_shows_every_figure_on_the_epochs_axis_and_the_picture(self, run: Path) -> None:
+        events = EventAccumulator(str(run)).Reload()
+        tags: Any = events.Tags()
+        assert set(tags["scalars"]) == FIGURES
+        final = read_summary(run)["final"]
+        for name in FIGURES:
+            scalars: Any = events.Scalars(name)
+            assert [scalar.step for scalar in scalars] == [1, 2]
+            assert scalars[-1].value == pytest.approx(final[name])
+        assert tags["images"] == ["result", "test/confusion", "test/mistakes"]
+
+    def test_the_stored_config_is_resolved(self, run: Path, data_root: Path) -> None:
+        text = (run / "config.yaml").read_text()
+        assert "${" not in text
+        config: Any = OmegaConf.create(text)
+        assert config["data"]["root"] == str(data_root)
+        assert config["trainer"]["max_epochs"] == 2
+
+    def test_the_checkpoint_is_the_last_step_and_has_the_final_figures(self, run: Path) -> None:
+        checkpoint = torch.load(run / "last.ckpt", weights_only=True)
+        assert checkpoint["global_step"] == 2 * 8
+        [history] = [state for name, state in checkpoint["callbacks"].items() if "History" in name]
+        assert history["rows"][-1] == read_summary(run)["final"]
+        assert read_summary(run)["final"]["test/acc"] == pytest.approx(accuracy_by_hand(run, "last.ckpt"), abs=1e-7)
+
+    def test_its_own_config_repeats_it_to_the_last_bit(self, run: Path, fashion_vgg: Command, tmp_path: Path) -> None:
+        again = tmp_path / "again"
+        done = fashion_vgg(
+            "train", "-cp", str(run / ".hydra"), "-cn", "config", f"hydra.run.dir={again}", root=tmp_path
+        )
+        assert done.returncode == 0, done.stderr
+        for (name, value), other in zip(weights(run).items(), weights(again).values(), strict=True):
+            assert torch.equal(value, other), name
+
+
+def test_a_validation_split_keeps_the_best_and_leaves_the_test_set_for_the_end(
+    fashion_vgg: Command, tiny: list[str], tmp_path: Path
+) -> None:
+    done = fashion_vgg("train", *tiny, "data.val_size=600", "trainer.max_epochs=3", root=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = only(tmp_path, "outputs/train/*/*")
+    header, *rows = [line.split(",") for line in (run / "metrics.csv").read_text().splitlines()]
+    assert not [name for name in header if name.startswith("test/")]
+    scores = [float(row[header.index("val/acc")]) for row in rows]
+    best = torch.load(run / "best.ckpt", weights_only=True)
+    assert best["epoch"] == scores.index(max(scores))
+    summary = read_summary(run)
+    assert summary["final"]["epoch"] == 3
+    assert "test/acc" not in summary["final"]
+    assert summary["best"]["epoch"] == best["epoch"] + 1
+    assert summary["best"]["val/acc"] == max(scores)
+    assert summary["best"]["test/acc"] == pytest.approx(accuracy_by_hand(run, "best.ckpt"), abs=1e-7)
+    shown = [f"{summary['best'][name]:.3f}" for name in ("train/loss", "train/acc", "val/acc", "test/acc")]
+    assert re.findall(r"loss (.*), train acc (.*), val acc (.*), test acc (.*)", done.stdout) == [tuple(shown)]
+
+
+def test_two_processes_train_in_one_folder_with_exact_test_figures(
+    fashion_vgg: Command, data_root: Path, tmp_path: Path
+) -> None:
+    small = [
+        *(f"data.root={data_root}", "model.ratio=16", "model.hidden=32", "model.dropout=0", "image_size=32"),
+        *("batch_size=98", "trainer.max_epochs=1", "trainer.limit_train_batches=10"),  # 10,000 = 102 x 98 + 4
+    ]
+    runs = {}
+    for trainer in (["trainer=cpu"], ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"]):
+        root = tmp_path / trainer[0]
+        root.mkdir()
+        done = fashion_vgg("train", *small, *trainer, root=root)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+        assert done.stdout.count("examples/sec") == 1
+        runs[trainer[0]] = only(root, "outputs/train/*/*")
+    one, two = runs.values()
+    assert read_summary(two)["devices"] == 2
+    right = read_summary(two)["final"]["test/acc"] * 10_000
+    assert right == pytest.approx(10_000 * accuracy_by_hand(two, "last.ckpt"), abs=0.01)
+    # The same global batches: the two trainings differ by rounding alone.
+    assert read_summary(two)["final"]["train/loss"] == pytest.approx(read_summary(one)["final"]["train/loss"], rel=1e-5)
+    for (name, value), other in zip(weights(one).items(), weights(two).values(), strict=True):
+        torch.testing.assert_close(value, other, rtol=0, atol=2e-5, msg=name)
+
+
+def test_a_sweep_leaves_a_folder_a_run_named_after_its_overrides(
+    fashion_vgg: Command, tiny: list[str], tmp_path: Path
+) -> None:
+    overrides = ["experiment=speedrun", "optimizer.lr=0.1,0.2", *tiny, "trainer.max_epochs=1"]
+    done = fashion_vgg("train", "-m", *overrides, root=tmp_path)
+    assert done.returncode == 0, done.stderr
+    sweep = only(tmp_path, "outputs/sweeps/*/*")
+    names = sorted(path.name for path in sweep.iterdir() if path.is_dir())
+    assert len(names) == 2
+    assert [re.findall(r"experiment=speedrun,.*optimizer.lr=(0.\d),", name) for name in names] == [["0.1"], ["0.2"]]
+    assert [read_summary(sweep / name)["epochs"] for name in names] == [1, 1]
+    runs: Any = EventMultiplexer().AddRunsFromDirectory(str(sweep)).Reload().Runs()
+    assert sorted(runs) == names
+    assert all(set(run["scalars"]) == FIGURES for run in runs.values())
+
+
+MISTAKES = [
+    ("batch_size=0", "batch_size=0 does not fit: use an integer of at least 1."),
+    ("image_size=100", "image_size=100 does not fit.* multiple of 32, such as 96 or 128"),
+    ("optimizer.lr=fast", "optimizer.lr=fast does not fit: use a number above 0."),
+    ("optimizer.lr=-1", "optimizer.lr=-1 does not fit: use a number above 0."),
+    ("optimizer.lrr=0.1", "optimizer.lrr: there is no such key. Did you mean optimizer.lr?"),
+    ("lr=0.1", "lr: there is no such key. Did you mean optimizer.lr?"),
+    ("modle=vgg11", "modle: there is no such key. Did you mean model?"),
+    ("model=vgg12", "model=vgg12: there is no such config. Did you mean vgg1[19].* There are: .*vgg11_narrow"),
+    ("experiment=speedrn", "experiment=speedrn: there is no such config. Did you mean speedrun?"),
+    ("optimizer.nesterov=true", "Nesterov momentum requires a momentum"),
+    ("+optimizer.foo=1", "unexpected keyword argument 'foo'"),
+    ("+model.foo=1", "unexpected keyword argument 'foo'"),
+    ("+data.foo=1", "unexpected keyword argument 'foo'"),
+    ("model.ratio=1000", "ratio=1000 leaves a block no channel: use 1 to 64"),
+    ("trainer=gpu", "trainer.accelerator=gpu does not fit: there is no GPU; use cpu or auto"),
+    ("scheduler.pct_start=0.2", "no scheduler is chosen; add scheduler=triangular"),
+    ("num_classes=5", "num_classes: there is no such key. --cfg"),
+    ("model.conv_arh=1", "Did you mean model.conv_arch?"),
+    ("checkpoint.every_minute=1", "Did you mean checkpoint.every_minutes?"),
+    ("trainer.limit_train_batches=0", "trainer.limit_train_batches=0 does not fit: use an integer of at least 1"),
+    ("data.val_size=60000", "data.val_size=60000 does not fit: use 0 or an integer from 10 to 59990"),
+    ("optimizer.lr=1,2", "optimizer.lr=1,2.*sweep with -m"),
+    ("optimizer.lr=[1", r"optimizer.lr=\[1: .*Write key=value"),
+    ("model=null", "model=null: a group takes the name of one of its configs"),
+    ("seed=${nothing}", "Interpolation key 'nothing' not found"),
+]
+
+
+@pytest.mark.parametrize(("override", "message"), MISTAKES, ids=[override for override, _ in MISTAKES])
+def test_a_mistake_is_told_in_two_lines_at_most(
+    fashion_vgg: Command, tmp_path: Path, override: str, message: str
+) -> None:
+    if override == "trainer=gpu" and torch.cuda.is_available():
+        pytest.skip("a GPU is here, so this is no mistake")
+    done = fashion_vgg("train", override, root=tmp_path)
+    assert done.returncode == 2
+    assert re.search(message, done.stderr, re.DOTALL), done.stderr
+    assert len(done.stderr.splitlines()) <= 2
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.rglob("last.ckpt"))
+
+
+@pytest.mark.parametrize("override", ["optimizer.lrr=1", "batch_size=0"])
+def test_hydra_full_error_shows_the_traceback(tmp_path: Path, override: str) -> None:
+    env = os.environ | {"FASHION_VGG_ROOT": str(tmp_path), "HYDRA_FULL_ERROR": "1"}
+    command = [sys.executable, "-m", "fashion_vgg", "train", override]
+    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def test_a_cut_file_is_named_without_a_traceback(fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train-images-idx3-ubyte").write_bytes(b"cut")
+    for trainer in ("cpu", "ddp"):
+        done = fashion_vgg("train", *tiny, f"data.root={tmp_path}/data", f"trainer={trainer}", root=tmp_path)
+        assert done.returncode == 2
+        assert f"{tmp_path}/data/train-images-idx3-ubyte is cut or altered" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_runs_that_start_at_once_have_folders_of_their_own(fashion_vgg: Command, tmp_path: Path) -> None:
+    """The folder is made before anything else, so runs that end at once show it."""
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: fashion_vgg("train", "batch_size=0", root=tmp_path), range(8)))
+    assert len(list(tmp_path.glob("outputs/train/*/*/.hydra"))) == 8
+
+
+def test_help_lists_the_groups_and_the_commonest_overrides(fashion_vgg: Command) -> None:
+    done = fashion_vgg("train", "--help")
+    assert done.returncode == 0
+    groups = ("experiment: best, d2l, d2l_fast, finetune, speedrun", "model: ", "trainer: cpu, ddp")
+    for text in (*groups, "optimizer.lr=0.1", "data.val_size=5000"):
+        assert text in done.stdout
+    usage = fashion_vgg("--help").stdout
+    assert all(command in usage for command in ("train", "bench", "describe", "fetch"))
+
+
+def test_cfg_job_prints_the_whole_configuration(fashion_vgg: Command) -> None:
+    done = fashion_vgg("train", "experiment=d2l", "--cfg", "job")
+    config: Any = OmegaConf.create(done.stdout)
+    assert config["optimizer"]["lr"] == 0.05
+    assert config["trainer"]["max_epochs"] == 10
+
+
+@pytest.mark.parametrize("word", ["trian", ""])
+def test_an_unknown_command_is_told_with_those_there_are(fashion_vgg: Command, word: str) -> None:
+    done = fashion_vgg(*word.split())
+    assert done.returncode == 2
+    assert "usage: fashion-vgg <command>" in done.stderr
+
+
+def test_fetch_checks_the_files(fashion_vgg: Command, data_root: Path) -> None:
+    done = fashion_vgg("fetch", f"data.root={data_root}")
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"train: 60,000 images in .*\ntest: 10,000 images in .*\n", done.stdout)
+
+
+def test_on_a_terminal_there_is_a_bar_and_without_one_a_line_an_epoch(
+    run: Path, tiny: list[str], tmp_path: Path
+) -> None:
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (40, 150))
+    env = os.environ | {"FASHION_VGG_ROOT": str(tmp_path)}
+    command = [sys.executable, "-m", "fashion_vgg", "train", *tiny]
+    with subprocess.Popen(command, env=env, stdout=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # the terminal's end
+            while chunk := os.read(ours, 65_536):
+                shown += chunk
+    os.close(ours)
+    assert process.returncode == 0
+    assert b"Epoch 1: 100%" in shown
+    assert b"test/acc=" in shown
+    assert b"epoch  1/2" not in shown
+    plain = (run.parents[3] / "stdout").read_text()
+    assert "Epoch 1: 100%" not in plain
+    assert "epoch  1/2" in plain
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+def test_a_compiled_training_follows_the_plain_one_and_its_checkpoint_has_the_same_keys(
+    fashion_vgg: Command, data_root: Path, tmp_path: Path
+) -> None:
+    few = [f"data.root={data_root}", "trainer=cpu", "batch_size=16", "image_size=32"]
+    few += ["model.ratio=16", "model.hidden=64", "trainer.max_epochs=1", "trainer.limit_train_batches=20"]
+    few += ["trainer.limit_val_batches=2", "model.dropout=0"]
+    rows, keys = [], []
+    for settings in (["experiment=d2l"], ["experiment=d2l_fast", "trainer.precision=32-true"]):
+        root = tmp_path / settings[0]
+        root.mkdir()
+        done = fashion_vgg("train", *settings, *few, root=root)
+        assert done.returncode == 0, done.stderr
+        run = only(root, "outputs/train/*/*")
+        rows.append(read_summary(run)["final"])
+        keys.append(list(torch.load(run / "last.ckpt", weights_only=True)["state_dict"]))
+    assert rows[1]["train/loss"] == pytest.approx(rows[0]["train/loss"], rel=1e-5)
+    assert rows[1]["test/loss"] == pytest.approx(rows[0]["test/loss"], rel=1e-5)
+    assert keys[0] == keys[1]
+
+
+def test_the_recipe_for_the_highest_accuracy_trains(fashion_vgg: Command, data_root: Path, tmp_path: Path) -> None:
+    few = ["trainer=cpu", "model.ratio=16", "trainer.max_epochs=2", "trainer.limit_train_batches=2"]
+    few += ["batch_size=16", "trainer.limit_val_batches=2", f"data.root={data_root}"]
+    done = fashion_vgg("train", "experiment=best", *few, root=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert read_summary(only(tmp_path, "outputs/train/*/*"))["epochs"] == 2
+
+
+def test_a_slow_training_is_announced_before_its_first_step(data_root: Path, tmp_path: Path) -> None:
+    env = os.environ | {"FASHION_VGG_ROOT": str(tmp_path)}
+    overrides = ["experiment=d2l", "trainer=cpu", f"data.root={data_root}"]
+    overrides += ["callbacks.slow_run_notice.longer_than_minutes=1"]  # for a machine of many cores
+    command = [sys.executable, "-m", "fashion_vgg", "train", *overrides]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        first, second, third = (process.stdout.readline() for _ in range(3))
+        process.kill()
+    assert first.startswith("Results go to ")
+    assert re.fullmatch(
+        r"No GPU is in use: this training will take about (\d+\.\d hours|\d+ minutes) on the CPU\.\n", second
+    )
+    assert third == "For a result within minutes: fashion-vgg train experiment=speedrun\n"
+
+
+def test_a_training_that_stops_within_an_epoch_leaves_a_whole_folder(
+    fashion_vgg: Command, tiny: list[str], tmp_path: Path
+) -> None:
+    done = fashion_vgg("train", *tiny, "+trainer.max_steps=11", root=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = only(tmp_path, "outputs/train/*/*")
+    assert torch.load(run / "last.ckpt", weights_only=True)["global_step"] == 11
+    assert read_summary(run)["epochs"] == 2
+
+
+def test_a_sweep_of_several_processes_is_refused(fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
+    done = fashion_vgg("train", "-m", *tiny, "trainer=ddp", "trainer.accelerator=cpu", "seed=0,1", root=tmp_path)
+    assert done.returncode == 1
+    assert "A sweep runs each training in one process" in done.stderr
+    assert len(list(tmp_path.glob("outputs/sweeps/*/*"))) == 1
+
+
+def test_runs_of_a_sweep_differ_by_folder_whatever_is_swept(fashion_vgg: Command, tmp_path: Path) -> None:
+    long = "callbacks.slow_run_notice.quick_command=" + "x" * 250
+    done = fashion_vgg("train", "-m", "data.root=/a,/b", "batch_size=0", long, root=tmp_path)
+    assert done.returncode == 1
+    assert "batch_size=0 does not fit" in done.stderr
+    [sweep] = tmp_path.glob("outputs/sweeps/*/*")
+    assert len([path for path in sweep.iterdir() if path.is_dir()]) == 2
+
+
+def test_the_seeds_recipe_through_the_command_line_has_the_seeds_first_losses(
+    fashion_vgg: Command, data_root: Path, tmp_path: Path
+) -> None:
+    few = ["trainer.max_epochs=1", "trainer.limit_train_batches=2", "trainer.limit_val_batches=1", "trainer=cpu"]
+    done = fashion_vgg("train", "experiment=d2l", f"data.root={data_root}", *few, root=tmp_path)
+    assert done.returncode == 0, done.stderr
+    final = read_summary(only(tmp_path, "outputs/train/*/*"))["final"]
+    datamodule = FashionMNISTDataModule(str(data_root), image_size=224, batch_size=128)
+    datamodule.setup("fit")
+    batches = [datamodule.on_after_batch_transfer(batch, 0) for batch in islice(datamodule.train_dataloader(), 2)]
+    torch.manual_seed(0)
+    losses, accuracy = d2l.train(d2l.vgg(d2l.NARROW), each_reseeded(batches), lr=0.05)
+    assert final["train/loss"] == pytest.approx(sum(losses) / 2, rel=1e-6)
+    assert final["train/acc"] == pytest.approx(accuracy)
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
+def test_every_precision_trains(fashion_vgg: Command, tiny: list[str], tmp_path: Path, precision: str) -> None:
+    few = ["trainer.max_epochs=1", "trainer.limit_train_batches=2", "trainer.limit_val_batches=1"]
+    done = fashion_vgg("train", *tiny, *few, f"trainer.precision={precision}", root=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_loggers_and_callbacks_it_trains_too(fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
+    done = fashion_vgg("train", *tiny, "~logger", "~callbacks", root=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = only(tmp_path, "outputs/train/*/*")
+    assert read_summary(run)["epochs"] == 2
+    assert not list(run.glob("events*"))

@@ -1,0 +1,95 @@
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from fashion_vgg.config import validation
+from fashion_vgg.errors import UserError
+from tests.config.test_configs import composed
+
+FITTING = [
+    ("seed", 0),
+    ("image_size", 224),
+    ("data.val_size", 59_990),
+    ("optimizer.lr", 1e-8),
+    ("optimizer.lr", 3),
+    ("optimizer.momentum", 0.9),
+    ("model.dropout", 0),
+    ("model.head", "light"),
+    ("model.conv_arch", [[1, 64], [2, 128]]),
+    ("model.conv_arch", [[[3, "lrn"], 64], [[3, 3, 1], 128], [[7], 128]]),
+    ("model.weights", None),
+    ("data.mean", 0.449),
+    ("trainer.devices", "auto"),
+    ("trainer.devices", [0, 1]),
+    ("trainer.limit_train_batches", 20),
+    ("trainer.limit_train_batches", 0.5),
+    ("trainer.deterministic", "warn"),
+    ("trainer.enable_progress_bar", False),
+]
+WRONG = [
+    ("seed", -1, "an integer from 0 to 4294967295"),
+    ("seed", 1.5, "an integer from 0"),
+    ("batch_size", 0, "an integer of at least 1"),
+    ("batch_size", "many", "an integer of at least 1"),
+    ("batch_size", True, "an integer of at least 1"),
+    ("batch_size", None, "an integer of at least 1"),
+    ("data.val_size", 60_000, "0 or an integer from 10 to 59990"),
+    ("optimizer.lr", 0, "a number above 0"),
+    ("optimizer.lr", float("nan"), "a number above 0"),
+    ("optimizer.lr", float("inf"), "a number above 0"),
+    ("optimizer.momentum", float("inf"), "a number of at least 0"),
+    ("model.dropout", 1.5, "a number from 0 to 1"),
+    ("model.head", "dens", "one of dense, light"),
+    ("trainer.devices", 0, "an integer of at least 1 or auto or a list of device numbers"),
+    ("trainer.limit_train_batches", 0, "an integer of at least 1 or a number above 0, to 1"),
+    ("trainer.limit_train_batches", 0.0, "an integer of at least 1 or a number above 0, to 1"),
+    ("trainer.limit_val_batches", 1.5, "an integer of at least 0 or a number from 0 to 1"),
+    ("trainer.deterministic", 1, "one of true, false or warn"),
+    ("data.root", "", "a text"),
+    ("model.conv_arch", 3, "a list of pairs [convolutions, channels]"),
+    ("model.conv_arch", [], "a list of pairs"),
+    ("model.conv_arch", [[1, 64], [2]], "a list of pairs"),
+    ("model.conv_arch", [[0, 64]], "a list of pairs"),
+    ("model.conv_arch", [[[3, 2], 64]], "a list of pairs"),
+    ("model.conv_arch", [[["lrn"], 64]], "a list of pairs"),
+    ("model.conv_arch", [[[], 64]], "a list of pairs"),
+    ("model.conv_arch", [[[3, "norm"], 64]], "a list of pairs"),
+    ("model.weights", 3, "null or a text"),
+    ("data.std", 0, "a number above 0"),
+    ("in_channels", 0, "an integer of at least 1"),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), FITTING)
+def test_a_fitting_value_passes(key: str, value: Any) -> None:
+    cfg = OmegaConf.create()
+    OmegaConf.update(cfg, key, value)
+    validation.check(cfg)
+
+
+@pytest.mark.parametrize(("key", "value", "values"), WRONG)
+def test_a_wrong_value_is_named_with_the_values_that_fit(key: str, value: Any, values: str) -> None:
+    cfg = OmegaConf.create()
+    OmegaConf.update(cfg, key, value)
+    with pytest.raises(UserError) as error:
+        validation.check(cfg)
+    assert str(error.value).startswith(f"{key}={validation.shown(value)} does not fit: use {values}")
+
+
+@pytest.mark.parametrize(
+    ("word", "nearest"),
+    [("optimizer.lrr", "optimizer.lr"), ("lr", "optimizer.lr"), ("batchsize", "batch_size"), ("modle", "model")],
+)
+def test_the_nearest_key_is_suggested(word: str, nearest: str) -> None:
+    assert validation.suggestion(word, [*validation.RULES, "model", "data"]) == f" Did you mean {nearest}?"
+
+
+def test_nothing_is_suggested_for_a_word_like_no_other() -> None:
+    assert validation.suggestion("xyzzy", validation.RULES) == ""
+
+
+@pytest.mark.parametrize("key", ["model.in_channels", "data.channels", "data.image_size"])
+def test_what_follows_another_key_is_not_set_alone(key: str) -> None:
+    with pytest.raises(UserError, match=rf"{key}=2 does not fit \w+=\d+: set (in_channels|image_size) alone\."):
+        validation.check(composed("train", f"{key}=2", "output_dir=x"))

@@ -1,0 +1,311 @@
+"""Sweeps through the real command line: cut off, failing, in several processes, and searched."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.core.plugins import Plugins
+from omegaconf import OmegaConf
+
+from fashion_vgg.checkpoints import resume
+from fashion_vgg.config import app
+from fashion_vgg.errors import UserError
+from fashion_vgg.runs import run_folders
+from fashion_vgg.sweeps import multirun
+from tests.conftest import Command
+from tests.faults.compare import TIMES, curves
+
+pytestmark = pytest.mark.long
+
+
+def jobs(root: Path) -> dict[str, run_folders.Run]:
+    """Of the one sweep in a folder, by their learning rates."""
+    [sweep] = root.glob("outputs/sweeps/*/*")
+    found = run_folders.find(sweep)
+    return {re.findall(r"optimizer\.lr=([\d.e+-]+)", run.folder.name)[0]: run for run in found}
+
+
+def started(root: Path, *args: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "fashion_vgg", "train", *args]
+    env = os.environ | {"FASHION_VGG_ROOT": str(root)}
+    return subprocess.Popen(command, env=env, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(process: "subprocess.Popen[str]", moment: Callable[[], bool]) -> None:
+    while not moment():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+
+
+def reported(fashion_vgg: Command, root: Path) -> list[dict[str, str]]:
+    """A sweep's report in full precision, but for how long it took."""
+    done = fashion_vgg("report", "--csv", "report.csv", root=root)
+    assert done.returncode == 0, done.stderr
+    with (root / "report.csv").open(newline="") as file:
+        return [{name: value for name, value in row.items() if name not in TIMES} for row in csv.DictReader(file)]
+
+
+SWEEP = ["optimizer.lr=0.1,0.2,0.3,0.4", "trainer.max_epochs=3", "checkpoint.every_minutes=0"]
+
+
+@pytest.mark.parametrize("again", ["the same command", "sweep.resume=last"])
+def test_a_killed_sweep_goes_on_with_the_job_it_was_in(
+    fashion_vgg: Command, tiny: list[str], tmp_path: Path, again: str
+) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    for root in (whole, killed):
+        root.mkdir()
+    folder = f"hydra.sweep.dir={killed}/outputs/sweeps/some/where"
+    if again == "the same command":
+        assert fashion_vgg("train", "-m", *tiny, *SWEEP, root=whole).returncode == 0
+    process = started(killed, "-m", *tiny, *SWEEP, folder)
+    third = killed / "outputs/sweeps/some/where"
+
+    def within_the_third() -> bool:
+        return any("lr=0.3" in path.parent.name for path in third.glob("*/last.ckpt"))
+
+    wait_for(process, within_the_third)
+    process.kill()
+    process.communicate()
+    before = {lr: run.folder.joinpath("summary.json") for lr, run in jobs(killed).items() if run.status == "finished"}
+    assert sorted(before) == ["0.1", "0.2"]
+    written = {lr: path.stat().st_mtime_ns for lr, path in before.items()}
+    args = ["-m", *tiny, *SWEEP, folder] if again == "the same command" else ["-m", "sweep.resume=last"]
+    done = fashion_vgg("train", *args, root=killed)
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall("Finished before: ", done.stdout)) == 2
+    assert {lr: path.stat().st_mtime_ns for lr, path in before.items()} == written
+    assert re.search(r"Goes on from \S*optimizer.lr=0.3\S*/last.ckpt, after step \d+", done.stdout)
+    assert [run.status for run in jobs(killed).values()] == ["finished"] * 4
+    if again == "the same command":
+        assert reported(fashion_vgg, killed) == reported(fashion_vgg, whole)
+    for run in jobs(killed).values():
+        assert [row["epoch"] for row in run.rows] == [1, 2, 3]
+        curves(run.folder)
+
+
+def test_a_diverged_and_a_failed_job_are_told_and_the_others_go_on(
+    fashion_vgg: Command, tiny: list[str], tmp_path: Path
+) -> None:
+    done = fashion_vgg("train", "-m", *tiny, "optimizer.lr=1e9,-1,0.05", root=tmp_path)
+    assert done.returncode == 1
+    by_rate = jobs(tmp_path)
+    statuses = {lr: run.status for lr, run in by_rate.items()}
+    assert statuses == {"1000000000.0": "diverged", "-1": "failed", "0.05": "finished"}
+    assert "optimizer.lr=-1 does not fit" in by_rate["-1"].outcome["error"]
+    log = by_rate["1000000000.0"].folder.joinpath("train.log").read_text()
+    assert "Traceback (most recent call last)" in log
+    assert "Traceback" not in done.stdout + done.stderr
+    assert len(re.findall(r"optimizer.lr=1000000000.0\S*: diverged\. The loss is nan", done.stdout)) == 1
+    rows = reported(fashion_vgg, tmp_path)
+    assert {row["optimizer.lr"]: row["status"] for row in rows} == statuses
+    assert rows[0]["status"] == "finished"
+    first, *listed, last = done.stderr.splitlines()
+    assert first == "2 jobs of the sweep failed:"
+    assert len(listed) == 2
+    assert last.startswith("Run those alone again with: fashion-vgg train -m sweep.resume=")
+
+
+def test_the_first_failure_ends_a_sweep_if_that_is_wanted(
+    fashion_vgg: Command, tiny: list[str], tmp_path: Path
+) -> None:
+    done = fashion_vgg("train", "-m", *tiny, "optimizer.lr=1e9,0.05", "sweep.fail_fast=true", root=tmp_path)
+    assert done.returncode == 1
+    assert list(jobs(tmp_path)) == ["1000000000.0"]
+    assert "Not begun, since another job failed: " in done.stdout
+    again = fashion_vgg("train", "sweep.resume=last", "optimizer.lr=0.05", root=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert jobs(tmp_path)["0.05"].status == "finished"
+
+
+STOPS = [("basic", signal.SIGINT, 130), ("basic", signal.SIGTERM, 143), ("joblib", signal.SIGTERM, 143)]
+STOPS += [("ray", signal.SIGTERM, 143)]
+
+
+@pytest.mark.parametrize(("launcher", "signum", "status"), STOPS)
+def test_a_signal_leaves_a_sweep_to_go_on_with(
+    fashion_vgg: Command, tiny: list[str], tmp_path: Path, launcher: str, signum: signal.Signals, status: int
+) -> None:
+    words = ["trainer.max_epochs=20", "optimizer.lr=0.1,0.2", f"hydra/launcher={launcher}"]
+    process = started(tmp_path, "-m", *tiny, *words, "checkpoint.every_minutes=60")
+    wait_for(process, lambda: any(tmp_path.glob("outputs/sweeps/*/*/*lr=0.2*/metrics.csv")))
+    process.send_signal(signum)
+    _, err = process.communicate(timeout=60)
+    [sweep] = tmp_path.glob("outputs/sweeps/*/*")
+    assert process.returncode == status, err
+    assert f"Go on with: {multirun.command(sweep)}" in err
+    assert len(err.splitlines()) == 1 or launcher == "ray"  # which has a word of its own to say
+    assert jobs(tmp_path)["0.2"].status == "unfinished"
+    done = fashion_vgg("train", "sweep.resume=last", root=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [run.status for run in jobs(tmp_path).values()] == ["finished"] * 2
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray"])
+def test_the_same_sweep_on_other_launchers(
+    fashion_vgg: Command, tiny: list[str], tmp_path: Path, launcher: str
+) -> None:
+    at_once = ["hydra.launcher.n_jobs=2"] if launcher == "joblib" else []
+    done = fashion_vgg(
+        "train", "-m", *tiny, "optimizer.lr=0.05,1e9,0.1", f"hydra/launcher={launcher}", *at_once, root=tmp_path
+    )
+    assert done.returncode == 1, done.stderr
+    assert "1 job of the sweep failed:" in done.stderr
+    assert "Warning" not in done.stdout + done.stderr.replace("FutureWarning: Tip", "")
+    statuses = {lr: run.status for lr, run in jobs(tmp_path).items()}
+    assert statuses == {"0.05": "finished", "1000000000.0": "diverged", "0.1": "finished"}
+    if launcher == "joblib":
+        share = max(1, (os.cpu_count() or 1) // 2)
+        assert {run.summary["threads"] for run in jobs(tmp_path).values() if run.summary} == {share}
+    again = fashion_vgg("train", "sweep.resume=last", "optimizer.lr=0.05,0.1", root=tmp_path)
+    assert again.returncode == 0, again.stderr
+    if launcher == "joblib":
+        assert "Joblib.Parallel(n_jobs=2" in again.stdout
+        assert again.stdout.count("Finished before: ") == 2
+
+
+def test_a_job_whose_process_dies_ends_a_parallel_sweep_with_a_line(tiny: list[str], tmp_path: Path) -> None:
+    parallel = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "trainer.max_epochs=1000"]
+    process = started(tmp_path, "-m", *tiny, *parallel, "optimizer.lr=0.1,0.2")
+    wait_for(process, lambda: len(list(tmp_path.glob("outputs/sweeps/*/*/*/metrics.csv"))) == 2)
+    with (tmp_path / "pids").open("w") as file:
+        subprocess.run(["pgrep", "-P", str(process.pid)], stdout=file, check=True)
+    commands = {pid: Path("/proc", pid, "cmdline").read_text() for pid in (tmp_path / "pids").read_text().split()}
+    os.kill(int(next(pid for pid, line in commands.items() if "LokyProcess" in line)), signal.SIGKILL)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    first, second = [line for line in err.splitlines() if "Warning" not in line and not line.startswith(" ")][-2:]
+    assert first.startswith("A job's process died: ")
+    assert second.startswith("Go on with: fashion-vgg train -m sweep.resume=")
+
+
+def test_jobs_that_run_at_once_take_the_gpus_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)  # a GPU of one's own is not needed to hand them out
+    for number, expected in ((0, [0]), (1, [1]), (2, [0])):
+        cfg = OmegaConf.create({"trainer": {"devices": 1, "accelerator": "auto"}})
+        hydra: Any = OmegaConf.create({"launcher": {"n_jobs": 2}, "job": {"num": number}})
+        multirun._take_share_of_gpus(cfg, hydra)
+        assert cfg.trainer.devices == expected
+    serial: Any = OmegaConf.create({"launcher": {}, "job": {"num": 1}})
+    multirun._take_share_of_gpus(cfg := OmegaConf.create({"trainer": {"devices": 1, "accelerator": "auto"}}), serial)
+    assert cfg.trainer.devices == 1
+
+
+def test_memory_goes_back_between_jobs(tiny: list[str], tmp_path: Path) -> None:
+    """A job's network and its optimizer take 344 MB here; of six jobs none may be left behind."""
+    large = ["model=vgg11_narrow", "image_size=32", "model.hidden=4096", "trainer.limit_train_batches=2"]
+    few = [*large, "trainer.max_epochs=1", "trainer.limit_val_batches=1", "optimizer.momentum=0.9"]
+    process = started(tmp_path, "-m", *tiny, *few, "seed=0,1,2,3,4,5")
+    used: dict[int, int] = {}
+    while process.poll() is None:
+        number = len(list(tmp_path.glob("outputs/sweeps/*/*/*/summary.json")))
+        status = Path("/proc", str(process.pid), "status").read_text()
+        if found := re.findall(r"VmRSS:\s+(\d+) kB", status):
+            used[number] = max(used.get(number, 0), int(found[0]))
+        time.sleep(0.01)
+    assert process.communicate()[1] == ""
+    assert process.returncode == 0
+    assert max(used[number] for number in (3, 4, 5)) < used[1] + 100_000, used
+
+
+def test_what_an_extra_is_missing_for_is_told(tiny: list[str], tmp_path: Path) -> None:
+    (tmp_path / "optuna.py").write_text("raise ModuleNotFoundError('No module named optuna', name='optuna')")
+    words = ["-m", *tiny, "data.val_size=1000", "hydra/sweeper=optuna", "sweep=search"]
+    env = os.environ | {"PYTHONPATH": str(tmp_path), "FASHION_VGG_ROOT": str(tmp_path)}
+    command = [sys.executable, "-m", "fashion_vgg", "train", *words]
+    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, "This needs optuna: pip install 'fashion-vgg[optuna]'.\n")
+    with pytest.raises(RuntimeError) as raised:
+        Plugins.instance()._instantiate(OmegaConf.create({"_target_": "hydra_plugins.hydra_nowhere_launcher.Launcher"}))
+    told = app.explain(raised.value, "train")
+    assert told == "This needs a launcher's package: pip install 'fashion-vgg[nowhere]'."
+
+
+class TestResume:
+    def test_takes_the_sweeps_own_overrides_and_its_folder(self, tmp_path: Path) -> None:
+        recorded = ["model=vgg11", "optimizer.lr=0.1,0.2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=4"]
+        evil = ["+hydra.callbacks.x._target_=os.system", "hydra.launcher._target_=os.system", "hydra/launcher=../evil"]
+        (tmp_path / multirun.RECORD).write_text(json.dumps([*recorded, *evil, "sweep.fail_fast=true"]))
+        words = multirun.arguments([f"sweep.resume={tmp_path}", "optimizer.lr=0.3"])
+        folder = f"hydra.sweep.dir={resume.quoted(str(tmp_path))}"
+        assert words == ["-m", recorded[0], *recorded[2:], "optimizer.lr=0.3", folder]
+        assert multirun.arguments(["seed=1", "-m"]) == ["seed=1", "-m"]
+
+    def test_says_what_there_is_not(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("FASHION_VGG_ROOT", str(tmp_path))
+        with pytest.raises(UserError, match="there is no sweep in"):
+            multirun.arguments(["sweep.resume=last"])
+        with pytest.raises(UserError, match="this is no sweep's folder: it has no sweep"):
+            multirun.arguments([f"sweep.resume={tmp_path}"])
+
+
+class TestOptuna:
+    SEARCH = ("hydra/sweeper=optuna", "data.val_size=1000", "trainer.max_epochs=3", "hydra.sweep.dir=study")
+
+    def study(self, root: Path) -> Any:
+        import optuna
+
+        return optuna.load_study(study_name="fashion-vgg", storage=f"sqlite:///{root}/study/study.db")
+
+    def test_a_study_is_pruned_cut_off_and_continued(
+        self, fashion_vgg: Command, tiny: list[str], tmp_path: Path
+    ) -> None:
+        search = [*self.SEARCH, "optimizer.lr=tag(log,interval(0.001,10))", "checkpoint.every_minutes=0"]
+        process = started(tmp_path, "-m", *tiny, *search, "hydra.sweeper.n_trials=100")
+        # The third trial is cut off in its second epoch.
+        wait_for(process, lambda: len(list(tmp_path.glob("study/*/summary.json"))) == 2)
+        wait_for(process, lambda: len(list(tmp_path.glob("study/*/metrics.csv"))) == 3)
+        process.kill()
+        process.communicate()
+        cut_off = next(run for run in run_folders.find(tmp_path / "study") if run.status == "unfinished")
+        done = fashion_vgg("train", "-m", *tiny, *search, "hydra.sweeper.n_trials=9", root=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert f"Goes on from study/{cut_off.folder.name}/last.ckpt" in done.stdout.replace(f"{tmp_path}/", "")
+        study = self.study(tmp_path)
+        states = [trial.state.name for trial in study.trials]
+        assert states.count("COMPLETE") + states.count("PRUNED") == 9
+        assert states.count("FAIL") == 1  # the one that was cut off, asked for again under another number
+        pruned = [run for run in run_folders.find(tmp_path / "study") if run.status == "pruned"]
+        assert len(pruned) == states.count("PRUNED") > 0
+        assert all(len(run.rows) < 3 for run in pruned)
+        # The objective is the validation split's, never the test set's.
+        values = sorted(trial.value for trial in study.trials if trial.state.name == "COMPLETE")
+        finished = [run for run in run_folders.find(tmp_path / "study") if run.status == "finished"]
+        assert values == sorted(run.summary["best"]["val/acc"] for run in finished)
+        again = fashion_vgg("train", "-m", *tiny, *search, "hydra.sweeper.n_trials=9", root=tmp_path)
+        assert again.returncode == 0
+        assert "Launching" not in again.stdout
+
+    def test_the_ready_space_on_several_processes(self, fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
+        own = [word for word in tiny if "model" not in word]
+        ready = [*self.SEARCH, "sweep=search", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+        done = fashion_vgg(
+            "train", "-m", "experiment=speedrun", *own, *ready, "hydra.sweeper.n_trials=2", root=tmp_path
+        )
+        assert done.returncode == 0, done.stderr
+        trials = self.study(tmp_path).trials
+        assert [set(trial.params) for trial in trials] == [
+            {"optimizer.lr", "batch_size", "model.ratio", "model.dropout"}
+        ] * 2
+        assert "Best of 2 trials: val/acc" in done.stdout
+
+    def test_what_cannot_be_searched_is_told(self, fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
+        for words, message in (
+            (["data.val_size=1000"], "There is nothing to search: choose sweep=search"),
+            (["sweep=search"], "A search is scored on a validation split, which data.val_size=5000 holds out."),
+        ):
+            done = fashion_vgg("train", "-m", *tiny, "hydra/sweeper=optuna", *words, root=tmp_path)
+            assert done.returncode == 2
+            assert message in done.stderr
+            assert len(done.stderr.splitlines()) <= 2
