@@ -13,7 +13,13 @@ from torch import nn
 from fashion_vgg.config import validation
 from fashion_vgg.config.app import CONF, groups
 from fashion_vgg.errors import UserError
-from fashion_vgg.training.build import check_parts, make_classifier, make_trainer, network, quieten_lightning
+from fashion_vgg.training.build import (
+    build_classifier,
+    build_trainer,
+    check_components,
+    configure_lightning_logging,
+    network,
+)
 from fashion_vgg.training.callbacks import History
 
 GROUPS = ["bench", "callbacks", "data", "experiment", "logger", "model", "optimizer", "scheduler", "sweep", "trainer"]
@@ -39,13 +45,13 @@ def test_every_config_instantiates(group: str, option: str, tmp_path: Path) -> N
     validation.check(cfg)
     if (group, option) == ("trainer", "gpu") and not torch.cuda.is_available():
         with pytest.raises(UserError, match="there is no GPU"):
-            check_parts(cfg)
+            check_components(cfg)
         return
-    check_parts(cfg)
-    trainer = make_trainer(cfg, History(str(tmp_path)))
+    check_components(cfg)
+    trainer = build_trainer(cfg, History(str(tmp_path)))
     assert trainer.max_epochs == cfg.trainer.max_epochs
     with torch.device("meta"):
-        classifier = make_classifier(cfg)
+        classifier = build_classifier(cfg)
     assert isinstance(classifier.net, nn.Module)
     assert instantiate(cfg.data).image_size == cfg.image_size
 
@@ -64,7 +70,7 @@ def test_the_automatic_precision_is_bf16_where_the_processor_multiplies_it(
 ) -> None:
     cfg = composed("train", "trainer=cpu", "trainer.precision=auto", "output_dir=nowhere")
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx})
-    check_parts(cfg)
+    check_components(cfg)
     assert cfg.trainer.precision == precision
 
 
@@ -89,12 +95,12 @@ def test_every_config_trains_a_step(group: str, option: str, data_root: Path, tm
         *(f"data.root={data_root}", f"output_dir={tmp_path}", "batch_size=2", "trainer=cpu", "compile=null"),
         *("+trainer.max_steps=1", "trainer.limit_val_batches=0", "~callbacks.slow_run_notice", "~logger"),
     )
-    quieten_lightning()
+    configure_lightning_logging()
     torch.manual_seed(0)
-    classifier = make_classifier(cfg)
+    classifier = build_classifier(cfg)
     before = [parameter.detach().clone() for parameter in classifier.parameters()]
-    check_parts(cfg)  # decides a precision of auto
-    trainer = make_trainer(cfg, History(str(tmp_path)))
+    check_components(cfg)  # decides a precision of auto
+    trainer = build_trainer(cfg, History(str(tmp_path)))
     trainer.fit(classifier, instantiate(cfg.data))
     assert trainer.global_step == 1
     moved = [not torch.equal(old, new) for old, new in zip(before, classifier.parameters(), strict=True)]

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, open_dict
 
 from fashion_vgg.checkpoints import signals
 from fashion_vgg.config.app import CONF
-from fashion_vgg.training.build import make_classifier, make_trainer, quieten_lightning
+from fashion_vgg.training.build import build_classifier, build_trainer, configure_lightning_logging
 from fashion_vgg.training.callbacks import History
 from tests.conftest import Survived
 from tests.faults.compare import assert_same
@@ -57,8 +57,8 @@ def trained(cfg: DictConfig, checkpoint: Path | None, *further: L.Callback) -> d
     """Everything that a training leaves."""
     Path(cfg.output_dir).mkdir(exist_ok=True)
     torch.manual_seed(0)
-    trainer = make_trainer(cfg, History(cfg.output_dir), instantiate(cfg.checkpoint), *further)
-    classifier = make_classifier(cfg)
+    trainer = build_trainer(cfg, History(cfg.output_dir), instantiate(cfg.checkpoint), *further)
+    classifier = build_classifier(cfg)
     trainer.fit(classifier, instantiate(cfg.data), ckpt_path=checkpoint)
     state: dict[str, Any] = torch.load(Path(cfg.output_dir, "last.ckpt"), weights_only=True)
     return state | {"averaged": classifier.state_dict()}
@@ -86,7 +86,7 @@ def test_from_every_step_the_training_ends_in_the_same_bits(
     twice: int,
     few: slice,
 ) -> None:
-    quieten_lightning()
+    configure_lightning_logging()
     monkeypatch.setattr(signals, "listen", lambda: None)  # pytest's Ctrl-C stays its own
     copies = Copies(tmp_path / "whole")
     expected = trained(configured(tmp_path / "whole", data_root, further), None, copies)
@@ -113,7 +113,7 @@ class Seen(L.Callback):
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    quieten_lightning()
+    configure_lightning_logging()
     monkeypatch.setattr(signals, "listen", lambda: None)
     return ["data.val_size=1000", "trainer.limit_train_batches=2"]
 

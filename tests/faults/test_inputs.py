@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from fashion_vgg.config import targets, validation
 from fashion_vgg.config.app import CONF
 from fashion_vgg.errors import UserError
-from fashion_vgg.training.build import check_parts
+from fashion_vgg.training.build import check_components
 from tests.config.test_configs import composed
 from tests.conftest import Command, Survived
 from tests.faults.conftest import LONG, in_the_long_set, times
@@ -247,7 +247,7 @@ def test_what_an_interpolation_gives_is_looked_at_again_when_the_precision_is_se
     cfg.model._target_ = "${names.${trainer.precision}}"
     targets.check(cfg)
     with pytest.raises(UserError, match=r"_target_=os\.system does not fit"):
-        check_parts(cfg)
+        check_components(cfg)
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def small_classifier(dropout: float = 0.5, **settings: Any) -> ImageClassifier:
 @pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec:FutureWarning")
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
 class TestSeed:
-    """The two warnings are explained in `assemble.quieten_lightning`."""
+    """The two warnings are explained in `assemble.configure_lightning_logging`."""
 
     def test_first_losses_at_224_px_are_the_seeds(self, data_root: Path, tmp_path: Path) -> None:
         datamodule = FashionMNISTDataModule(str(data_root), image_size=224, batch_size=16)

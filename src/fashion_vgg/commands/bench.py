@@ -12,7 +12,7 @@ from fashion_vgg import atomic
 from fashion_vgg.config.app import command
 from fashion_vgg.errors import UserError
 from fashion_vgg.training.allocator import keep_freed_memory
-from fashion_vgg.training.build import check_parts
+from fashion_vgg.training.build import check_components
 
 # torch is imported late, as in `train`.
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @command("bench")
 def main(cfg: DictConfig) -> None:
-    check_parts(cfg)
+    check_components(cfg)
     from fashion_vgg.data import fashion_mnist
     from fashion_vgg.profiling import bench_plots, bench_tables
     from fashion_vgg.runs import summary

@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from fashion_vgg.checkpoints import resume
 from fashion_vgg.config.app import command
-from fashion_vgg.training.build import make_net
+from fashion_vgg.training.build import build_network
 
 
 @command("export", prepare=partial(resume.arguments, key="weights"))
@@ -18,7 +18,7 @@ def main(cfg: DictConfig) -> None:
 
     path = weights.file_of(Path(cfg.weights))
     with torch.device("meta"):
-        net = make_net(cfg)
+        net = build_network(cfg)
     to = Path(cfg.to) if cfg.to else path.with_name("weights.safetensors")
     beside = weights.publish(weights.fitting(weights.load(path), net), to)
     print(f"{to}\n{beside}")

@@ -9,17 +9,17 @@ from omegaconf import DictConfig
 
 from fashion_vgg.checkpoints import resume
 from fashion_vgg.config.app import command
-from fashion_vgg.training.build import check_parts, make_classifier, quieten_lightning
+from fashion_vgg.training.build import build_classifier, check_components, configure_lightning_logging
 
 
 @command("test", prepare=partial(resume.arguments, key="weights"))
 def main(cfg: DictConfig) -> None:
-    check_parts(cfg)
+    check_components(cfg)
     from fashion_vgg.checkpoints import weights
 
-    quieten_lightning()
+    configure_lightning_logging()
     path = weights.file_of(Path(cfg.weights))
-    classifier: Any = make_classifier(cfg)
+    classifier: Any = build_classifier(cfg)
     classifier.net.load_state_dict(weights.fitting(weights.load(path), classifier.net))
     trainer = instantiate(cfg.trainer, logger=False, enable_checkpointing=False, enable_progress_bar=False)
     trainer.test(classifier, instantiate(cfg.data), verbose=False)

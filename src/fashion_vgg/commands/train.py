@@ -17,7 +17,7 @@ from fashion_vgg.errors import UserError
 from fashion_vgg.runs import run_folders
 from fashion_vgg.sweeps import multirun
 from fashion_vgg.training.allocator import keep_freed_memory
-from fashion_vgg.training.build import check_parts, make_classifier, make_trainer, quieten_lightning
+from fashion_vgg.training.build import build_classifier, build_trainer, check_components, configure_lightning_logging
 
 # torch and Lightning are imported late, where they are needed, for two reasons: help and mistakes come without the
 # wait, and Lightning sends its messages to the job's log only if Hydra has set that up by then.
@@ -36,11 +36,11 @@ def prepare(argv: Sequence[str]) -> list[str]:
 
 @command("train", prepare=prepare, sweep=multirun.run_job, around=multirun.told)
 def main(cfg: DictConfig) -> None:
-    check_parts(cfg)
+    check_components(cfg)
     from lightning.fabric.utilities.rank_zero import rank_zero_only
 
     keep_freed_memory()
-    quieten_lightning()
+    configure_lightning_logging()
     with run_folders.locked(Path(cfg.output_dir)) if getattr(rank_zero_only, "rank", 0) == 0 else nullcontext():
         train(cfg)
 
@@ -57,10 +57,10 @@ def train(cfg: DictConfig) -> None:
     checkpoint, epochs_done = where_to_begin(cfg)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     history, checkpoints = History(cfg.output_dir), instantiate(cfg.checkpoint)
-    trainer = make_trainer(
+    trainer = build_trainer(
         cfg, history, *multirun.pruners(cfg), tensorboard.Ending(), checkpoints, epochs_done=epochs_done
     )
-    classifier, datamodule = make_classifier(cfg), instantiate(cfg.data)
+    classifier, datamodule = build_classifier(cfg), instantiate(cfg.data)
     check_processes(trainer, datamodule)
     if checkpoint is None and cfg.model.get("weights"):
         init_weights.begin_from(Path(cfg.model.weights).expanduser(), classifier.get_submodule("net"))

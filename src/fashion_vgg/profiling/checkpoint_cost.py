@@ -10,7 +10,7 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from fashion_vgg.training.build import make_classifier, make_trainer, quieten_lightning
+from fashion_vgg.training.build import build_classifier, build_trainer, configure_lightning_logging
 from fashion_vgg.training.callbacks import DivergenceGuard, History
 
 STEPS = 6
@@ -25,7 +25,7 @@ def cost(cfg: DictConfig, step_seconds: float) -> dict[str, Any]:
         cfg: the whole configuration.
         step_seconds: what a step takes.
     """
-    quieten_lightning()
+    configure_lightning_logging()
     with tempfile.TemporaryDirectory() as folder:
         few = {"max_epochs": 1, "limit_val_batches": 0, "limit_train_batches": STEPS, "enable_progress_bar": False}
         settings: Any = OmegaConf.merge(cfg, {"output_dir": folder, "trainer": few, "callbacks": None, "logger": None})
@@ -36,9 +36,9 @@ def cost(cfg: DictConfig, step_seconds: float) -> dict[str, Any]:
         for (owner, hook), seconds in zip(hooks, in_steps, strict=True):
             _time(owner, hook, seconds)
         writing: list[float] = []
-        trainer = make_trainer(settings, History(folder), guard, checkpoints)
+        trainer = build_trainer(settings, History(folder), guard, checkpoints)
         _time(trainer, "save_checkpoint", writing)
-        trainer.fit(make_classifier(settings), data)
+        trainer.fit(build_classifier(settings), data)
         size = Path(folder, "last.ckpt").stat().st_size
     a_step = sum(median(seconds) for seconds in in_steps)
     a_minute = max(writing) / cfg.checkpoint.every_minutes if cfg.checkpoint.every_minutes else float("inf")

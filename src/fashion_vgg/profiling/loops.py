@@ -21,7 +21,7 @@ from fashion_vgg.errors import UserError
 from fashion_vgg.profiling.roofline import Work, count_work
 from fashion_vgg.reference import d2l
 from fashion_vgg.training import allocator
-from fashion_vgg.training.build import make_classifier, make_net, make_trainer, network
+from fashion_vgg.training.build import build_classifier, build_network, build_trainer, network
 from fashion_vgg.training.callbacks import History
 
 TRAINING_IMAGES = 60_000
@@ -112,7 +112,7 @@ class BareLoop(_OurLoop):
         return _timed(self._steps(datamodule, warmup + steps), warmup, steps, self.device)
 
     def _steps(self, datamodule: FashionMNISTDataModule, total: int) -> Iterator[None]:
-        net = make_net(self.cfg).to(self.device).train()
+        net = build_network(self.cfg).to(self.device).train()
         optimizer = instantiate(self.cfg.optimizer)(net.parameters())
         scheduler = self.cfg.get("scheduler") and instantiate(self.cfg.scheduler)(optimizer, total_steps=total)
         images, labels = (tensor.to(self.device) for tensor in datamodule.train_set.tensors)
@@ -153,8 +153,8 @@ class TrainerLoop(_OurLoop):
             with open_dict(cfg):
                 (cfg.get("callbacks") or {}).pop("slow_run_notice", None)  # it comes before the first step
             stopwatch = Stopwatch(warmup, warmup + steps, self.device)
-            trainer = make_trainer(cfg, History(folder), instantiate(cfg.checkpoint), stopwatch)
-            trainer.fit(make_classifier(cfg), instantiate(cfg.data))
+            trainer = build_trainer(cfg, History(folder), instantiate(cfg.checkpoint), stopwatch)
+            trainer.fit(build_classifier(cfg), instantiate(cfg.data))
         return stopwatch.seconds
 
 

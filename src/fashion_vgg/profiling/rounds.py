@@ -21,7 +21,7 @@ from fashion_vgg.profiling import memory
 from fashion_vgg.profiling.loops import Loop
 from fashion_vgg.profiling.roofline import Ceilings, best_of, measure_ceilings
 from fashion_vgg.training import allocator
-from fashion_vgg.training.build import quieten_lightning
+from fashion_vgg.training.build import configure_lightning_logging
 
 WARMUP = {"cpu": 1, "cuda": 5}
 """Steps before the time is taken: memory is claimed, and on a GPU kernels are chosen, compiled and recorded."""
@@ -113,7 +113,7 @@ def joined(parts: Sequence[Results]) -> Results:
 
 
 def _process() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), quieten_lightning)
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), configure_lightning_logging)
 
 
 def _take_turn(process: ProcessPoolExecutor, result: Result, block_seconds: float, device: torch.device) -> None:

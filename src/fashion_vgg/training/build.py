@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fashion_vgg.training.callbacks import History
 
 
-def quieten_lightning() -> None:
+def configure_lightning_logging() -> None:
     """Leave out what Lightning says of every run, and the warnings that do not hold here; the others stay."""
     import lightning.pytorch  # noqa: F401  # which sets its loggers up when it is imported
 
@@ -35,7 +35,7 @@ def quieten_lightning() -> None:
         warnings.filterwarnings("ignore", f".*{message}")
 
 
-def check_parts(cfg: DictConfig) -> None:
+def check_components(cfg: DictConfig) -> None:
     """Look for the GPU, and build the network without memory for its weights and the optimizer for one parameter.
 
     What is left to the machine, a precision of ``auto``, is decided and put into the configuration.
@@ -82,7 +82,7 @@ def bf16_is_fast(accelerator: str) -> bool:
     return accelerator in ("auto", "cpu") and bool(torch.cpu.get_capabilities().get("amx_bf16"))
 
 
-def make_trainer(
+def build_trainer(
     cfg: DictConfig, history: "History", *further: "L.Callback", epochs_done: int | None = None
 ) -> "L.Trainer":
     """The Trainer with its loggers, the configured callbacks, and further ones after them.
@@ -126,11 +126,11 @@ def fits_split(callback: DictConfig, val_size: int) -> bool:
     return bool(val_size) or not str(callback.get("monitor", "")).startswith("val/")
 
 
-def make_classifier(cfg: DictConfig) -> "L.LightningModule":
+def build_classifier(cfg: DictConfig) -> "L.LightningModule":
     """The LightningModule around the network."""
     classifier: L.LightningModule = instantiate(
         cfg.classifier,
-        net=make_net(cfg),
+        net=build_network(cfg),
         optimizer=instantiate(cfg.optimizer),
         scheduler=instantiate(cfg.get("scheduler")),
     )
@@ -146,7 +146,7 @@ def network(model: DictConfig) -> "nn.Module":
     return net
 
 
-def make_net(cfg: DictConfig) -> "nn.Module":
+def build_network(cfg: DictConfig) -> "nn.Module":
     """The network, compiled where that is wanted: in place, so that a checkpoint's keys are the same."""
     net = network(cfg.model)
     if cfg.compile:

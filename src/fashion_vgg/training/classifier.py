@@ -90,9 +90,9 @@ class ImageClassifier(L.LightningModule):
         self.make_scheduler = scheduler
         self.label_smoothing = label_smoothing
         # Attributes and not a ModuleDict, which takes no key named "train".
-        self.train_figures = EpochMetrics("train")
-        self.val_figures = EpochMetrics("val")
-        self.test_figures = EpochMetrics("test")
+        self.train_metrics = EpochMetrics("train")
+        self.val_metrics = EpochMetrics("val")
+        self.test_metrics = EpochMetrics("test")
         self._lr = math.nan
 
     def forward(self, images: Tensor) -> Tensor:
@@ -112,29 +112,29 @@ class ImageClassifier(L.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         for stage in ("train", self.eval_stage):
-            self.figures_of(stage).reset()
+            self.metrics_of(stage).reset()
 
     def on_validation_epoch_start(self) -> None:
-        self.figures_of(self.eval_stage).reset()
+        self.metrics_of(self.eval_stage).reset()
 
     def on_test_epoch_start(self) -> None:
-        self.figures_of("test").reset()
+        self.metrics_of("test").reset()
 
     def on_validation_epoch_end(self) -> None:
         # For the progress bar and for callbacks; the loggers get it with the training figures, in one row.
-        self._log(self.figures_of(self.eval_stage).compute(), to_loggers=False)
+        self._log(self.metrics_of(self.eval_stage).compute(), to_loggers=False)
 
     def on_train_epoch_end(self) -> None:
-        row: dict[str, Any] = self.figures_of("train").compute()
-        if self.figures_of(self.eval_stage).update_called:
-            row |= self.figures_of(self.eval_stage).compute()
+        row: dict[str, Any] = self.metrics_of("train").compute()
+        if self.metrics_of(self.eval_stage).update_called:
+            row |= self.metrics_of(self.eval_stage).compute()
         row["lr"] = self._lr
         self._log(row)
         # Lightning takes a figure of this name as the row's place on the loggers' axis.
         self.log("step", float(self.current_epoch + 1), sync_dist=True)
 
     def on_test_epoch_end(self) -> None:
-        self._log(self.figures_of("test").compute(), to_loggers=False)
+        self._log(self.metrics_of("test").compute(), to_loggers=False)
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(self.net.parameters())
@@ -145,15 +145,15 @@ class ImageClassifier(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # Of the epoch so far, over all processes.
-        with self.train_figures.sync_context():
-            checkpoint["train_figures"] = self.train_figures.sums
+        with self.train_metrics.sync_context():
+            checkpoint["train_metrics"] = self.train_metrics.sums
         checkpoint["lr"] = self._lr
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] = fitting(checkpoint["state_dict"], self)
         self._lr = checkpoint.get("lr", math.nan)
-        if "train_figures" in checkpoint and self.global_rank == 0:  # not there in checkpoints of early versions
-            self.train_figures.sums = checkpoint["train_figures"]
+        if "train_metrics" in checkpoint and self.global_rank == 0:  # not there in checkpoints of early versions
+            self.train_metrics.sums = checkpoint["train_metrics"]
 
     @property
     def eval_stage(self) -> Stage:
@@ -161,15 +161,15 @@ class ImageClassifier(L.LightningModule):
         stage: Stage = getattr(self.trainer.datamodule, "eval_stage", "val")  # type: ignore[attr-defined]
         return stage
 
-    def figures_of(self, stage: Stage) -> EpochMetrics:
+    def metrics_of(self, stage: Stage) -> EpochMetrics:
         """Loss and accuracy of a stage since its epoch began."""
-        return {"train": self.train_figures, "val": self.val_figures, "test": self.test_figures}[stage]
+        return {"train": self.train_metrics, "val": self.val_metrics, "test": self.test_metrics}[stage]
 
     def _step(self, batch: tuple[Tensor, Tensor], stage: Stage) -> dict[str, Tensor]:
         images, labels = batch
         logits = self(images)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing if stage == "train" else 0.0)
-        self.figures_of(stage).update(loss.detach(), logits.detach(), labels)
+        self.metrics_of(stage).update(loss.detach(), logits.detach(), labels)
         return {"loss": loss, "logits": logits}
 
     def _log(self, row: dict[str, Any], to_loggers: bool = True) -> None:

@@ -41,7 +41,7 @@ class DivergenceGuard(L.Callback):
             self._look(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        figures: Any = pl_module.train_figures
+        figures: Any = pl_module.train_metrics
         loss, guessing = float(figures.compute()["train/loss"]), math.log(CLASSES)
         if loss > 0.98 * guessing and trainer.num_training_batches >= STEPS_TO_JUDGE and trainer.is_global_zero:
             log.warning(
