@@ -155,7 +155,7 @@ def _overrides(trial: Any) -> Iterator[str]:
 def _tell(study: Any, trial: Any, job: JobReturn) -> None:
     from optuna.trial import TrialState
 
-    from fashion_vgg.runs.run_folders import Run
+    from fashion_vgg.runs.run import Run
 
     hydra = job.hydra_cfg.hydra if job.hydra_cfg is not None else None
     run = Run(Path(hydra.runtime.output_dir)) if hydra else None

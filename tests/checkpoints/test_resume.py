@@ -8,19 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from fashion_vgg.checkpoints import resume
+from fashion_vgg.checkpoints import resume, run_folder
+from fashion_vgg.config.overrides import quoted
 from fashion_vgg.errors import UserError
-from fashion_vgg.runs import run_folders
 from tests.config.test_configs import composed
 
 
 def run_in(folder: Path, overrides: list[str], finished: bool = False) -> Path:
     """What a run leaves that `resume` looks at."""
     (folder / ".hydra").mkdir(parents=True)
-    OmegaConf.save(OmegaConf.create(overrides), folder / run_folders.OVERRIDES)
-    (folder / run_folders.CONFIG).write_text("{}")
+    OmegaConf.save(OmegaConf.create(overrides), folder / run_folder.OVERRIDES)
+    (folder / run_folder.CONFIG).write_text("{}")
     if finished:
-        (folder / run_folders.SUMMARY).write_text("{}")
+        (folder / run_folder.SUMMARY).write_text("{}")
     return folder
 
 
@@ -66,7 +66,7 @@ def test_auto_is_the_newest_unfinished_run_of_the_same_overrides(tmp_path: Path)
     begun.mkdir(parents=True)
     argv = ["seed=1", "resume=auto", "model=vgg11", "hydra.job.chdir=false"]
     assert f"hydra.run.dir='{wanted}'" in arguments(*argv, runs=tmp_path)
-    with run_folders.locked(wanted):
+    with run_folder.lock(wanted):
         assert f"hydra.run.dir='{tmp_path}/2026-01-01/10-00-00'" in arguments(*argv, runs=tmp_path)
     assert arguments("seed=3", "resume=auto", runs=tmp_path) == ["seed=3"]
     assert f"hydra.run.dir='{wanted}'" in arguments(*argv, "--config-name", "train", runs=tmp_path)
@@ -78,7 +78,7 @@ def test_a_record_adds_overrides_alone(tmp_path: Path) -> None:
     run = run_in(tmp_path / "run", [*evil, "~hydra.callbacks", "seed=1"])
     assert arguments(f"resume={run}")[0] == "seed=1"
     assert not [word for word in arguments(f"resume={run}") if "evil" in word or "callbacks" in word]
-    (run / run_folders.OVERRIDES).write_text("- seed=1\n- [")
+    (run / run_folder.OVERRIDES).write_text("- seed=1\n- [")
     assert arguments(f"resume={run}")[0].startswith("resume=")
 
 
@@ -89,7 +89,7 @@ def test_resume_is_not_forced_past_the_record() -> None:
 
 def test_settings_that_cannot_be_read_are_told(tmp_path: Path) -> None:
     for text in ("seed: [", "- 1"):
-        (tmp_path / run_folders.CONFIG).write_text(text)
+        (tmp_path / run_folder.CONFIG).write_text(text)
         with pytest.raises(UserError, match=r"config\.yaml (cannot be read|holds no settings)"):
             resume.check_unchanged(composed("train", f"output_dir={tmp_path}"), tmp_path, [])
 
@@ -101,12 +101,12 @@ def test_several_runs_are_not_gone_on_with_at_once(tmp_path: Path) -> None:
 
 @given(st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1).filter(lambda text: text.strip() == text))
 def test_any_path_comes_through_hydras_grammar(text: str) -> None:
-    [override] = OverridesParser.create().parse_overrides([f"resume={resume.quoted(text)}"])
+    [override] = OverridesParser.create().parse_overrides([f"resume={quoted(text)}"])
     assert override.value() == text
 
 
 def test_settings_that_would_be_ignored_may_not_change(tmp_path: Path) -> None:
-    (tmp_path / run_folders.CONFIG).write_text(
+    (tmp_path / run_folder.CONFIG).write_text(
         OmegaConf.to_yaml(composed("train", f"output_dir={tmp_path}"), resolve=True)
     )
     free = ["trainer.max_epochs=20", "data.root=/elsewhere", "data.num_workers=2", "checkpoint.every_minutes=1"]
@@ -128,7 +128,7 @@ def test_a_run_of_before_a_key_was_there_goes_on(tmp_path: Path) -> None:
     then: Any = OmegaConf.to_container(now, resolve=True)
     for group, key in (("data", "channels"), ("data", "mean"), ("model", "relu_between"), ("model", "in_channels")):
         del then[group][key]
-    (tmp_path / run_folders.CONFIG).write_text(OmegaConf.to_yaml(OmegaConf.create(then)))
+    (tmp_path / run_folder.CONFIG).write_text(OmegaConf.to_yaml(OmegaConf.create(then)))
     resume.check_unchanged(now, tmp_path, ["seed=1"])
     now.data.mean = 0.5
     with pytest.raises(UserError, match=r"data\.mean is 0\.5, and was not set"):
@@ -145,8 +145,8 @@ def test_the_newest_checkpoint_comes_first(tmp_path: Path) -> None:
 def test_a_lock_is_let_go_when_its_holder_dies(tmp_path: Path) -> None:
     child = os.fork()
     if not child:
-        lock = run_folders.locked(tmp_path)
+        lock = run_folder.lock(tmp_path)
         os._exit(0 if lock.is_locked else 1)
     assert os.waitpid(child, 0)[1] == 0
-    with run_folders.locked(tmp_path), pytest.raises(UserError, match="another process is training there"):
-        run_folders.locked(tmp_path)
+    with run_folder.lock(tmp_path), pytest.raises(UserError, match="another process is training there"):
+        run_folder.lock(tmp_path)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fashion_vgg.config import launch
-from fashion_vgg.runs import run_folders
+from fashion_vgg.runs.run import find_runs
 from tests.commands.test_train import only, read_summary, weights
 
 pytestmark = pytest.mark.long
@@ -92,7 +92,7 @@ def test_two_nodes_under_slurm_train_what_one_process_does(small: list[str], tmp
     command = [sys.executable, *TRAIN, *small, *ddp]
     run_beside(nodes, [command] * 2, [{**job, "SLURM_PROCID": rank, "SLURM_NODEID": rank} for rank in "01"])
     assert_trained_the_same(only(alone, "outputs/train/*/*"), only(nodes, "outputs/train/*/*"))
-    assert [run.status for run in run_folders.find(nodes)] == ["finished"]
+    assert [run.status for run in find_runs(nodes)] == ["finished"]
 
 
 def test_a_process_that_is_the_first_or_alone_keeps_its_arguments(monkeypatch: pytest.MonkeyPatch) -> None:

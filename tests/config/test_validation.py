@@ -4,6 +4,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from fashion_vgg.config import validation
+from fashion_vgg.config.overrides import shown
 from fashion_vgg.errors import UserError
 from tests.config.test_configs import composed
 
@@ -74,7 +75,7 @@ def test_a_wrong_value_is_named_with_the_values_that_fit(key: str, value: Any, v
     OmegaConf.update(cfg, key, value)
     with pytest.raises(UserError) as error:
         validation.check(cfg)
-    assert str(error.value).startswith(f"{key}={validation.shown(value)} does not fit: use {values}")
+    assert str(error.value).startswith(f"{key}={shown(value)} does not fit: use {values}")
 
 
 @pytest.mark.parametrize(

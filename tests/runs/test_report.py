@@ -14,8 +14,9 @@ import pytest
 from omegaconf import OmegaConf
 from playwright.sync_api import Page, sync_playwright
 
+from fashion_vgg.checkpoints import run_folder
 from fashion_vgg.errors import UserError
-from fashion_vgg.runs import charts, run_folders, settings_table
+from fashion_vgg.runs import charts, settings_table
 from fashion_vgg.runs.comparison import compare
 from fashion_vgg.runs.table import Table
 from tests.conftest import Command
@@ -29,15 +30,15 @@ ACCURACIES = {"0.01": [0.81, 0.83, 0.845], "0.1": [0.91, 0.93, 0.92], "1": [0.5]
 def leave(folder: Path, overrides: Sequence[str], rows: Sequence[dict[str, float]] = (), **summary: Any) -> Path:
     """A run's folder as `train` leaves it; without a summary it is unfinished."""
     (folder / ".hydra").mkdir(parents=True)
-    OmegaConf.save(OmegaConf.create(list(overrides)), folder / run_folders.OVERRIDES)
-    (folder / run_folders.CONFIG).write_text("{}")
+    OmegaConf.save(OmegaConf.create(list(overrides)), folder / run_folder.OVERRIDES)
+    (folder / run_folder.CONFIG).write_text("{}")
     if rows:
-        with (folder / run_folders.METRICS).open("w", newline="") as file:
+        with (folder / run_folder.METRICS).open("w", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
     if summary:
-        (folder / run_folders.SUMMARY).write_text(json.dumps({"epochs": len(rows), **summary}))
+        (folder / run_folder.SUMMARY).write_text(json.dumps({"epochs": len(rows), **summary}))
     return folder
 
 
@@ -61,7 +62,7 @@ def sweep(tmp_path: Path) -> Path:
             overrides = ["experiment=speedrun", f"optimizer.lr={lr}", f"seed={seed}"]
             finish(folder / f"lr={lr},seed={seed}", overrides, accuracy, seconds=20.0 + seed)
     diverged = leave(folder / "lr=1,seed=1", ["experiment=speedrun", "optimizer.lr=1", "seed=1"])
-    run_folders.end(diverged, "diverged", "The loss is nan, at step 3.")
+    run_folder.write_outcome(diverged, "diverged", "The loss is nan, at step 3.")
     leave(folder / "lr=5,seed=0", ["experiment=speedrun", "optimizer.lr=5", "seed=0"])
     return folder
 
@@ -157,7 +158,7 @@ def test_csv_has_every_run_in_full_precision(sweep: Path) -> None:
             assert float(row["test/acc"]) == accuracy
             assert float(row["test/loss"]) == 1 - accuracy
             assert (float(row["wall_seconds"]), float(row["images_per_sec"])) == (20 + seed, 1000 * (20 + seed))
-            assert (sweep / row["folder"] / run_folders.SUMMARY).exists()
+            assert (sweep / row["folder"] / run_folder.SUMMARY).exists()
     assert read["1", "1"]["status"] == "diverged"
     assert read["1", "1"]["error"] == "The loss is nan, at step 3."
     assert (read["5", "0"]["status"], read["5", "0"]["test/acc"]) == ("unfinished", "")

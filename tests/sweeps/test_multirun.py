@@ -16,10 +16,10 @@ import pytest
 from hydra.core.plugins import Plugins
 from omegaconf import OmegaConf
 
-from fashion_vgg.checkpoints import resume
 from fashion_vgg.config import app
+from fashion_vgg.config.overrides import quoted
 from fashion_vgg.errors import UserError
-from fashion_vgg.runs import run_folders
+from fashion_vgg.runs.run import Run, find_runs
 from fashion_vgg.sweeps import multirun
 from tests.conftest import Command
 from tests.faults.compare import TIMES, curves
@@ -27,10 +27,10 @@ from tests.faults.compare import TIMES, curves
 pytestmark = pytest.mark.long
 
 
-def jobs(root: Path) -> dict[str, run_folders.Run]:
+def jobs(root: Path) -> dict[str, Run]:
     """Of the one sweep in a folder, by their learning rates."""
     [sweep] = root.glob("outputs/sweeps/*/*")
-    found = run_folders.find(sweep)
+    found = find_runs(sweep)
     return {re.findall(r"optimizer\.lr=([\d.e+-]+)", run.folder.name)[0]: run for run in found}
 
 
@@ -238,7 +238,7 @@ class TestResume:
         evil = ["+hydra.callbacks.x._target_=os.system", "hydra.launcher._target_=os.system", "hydra/launcher=../evil"]
         (tmp_path / multirun.RECORD).write_text(json.dumps([*recorded, *evil, "sweep.fail_fast=true"]))
         words = multirun.arguments([f"sweep.resume={tmp_path}", "optimizer.lr=0.3"])
-        folder = f"hydra.sweep.dir={resume.quoted(str(tmp_path))}"
+        folder = f"hydra.sweep.dir={quoted(str(tmp_path))}"
         assert words == ["-m", recorded[0], *recorded[2:], "optimizer.lr=0.3", folder]
         assert multirun.arguments(["seed=1", "-m"]) == ["seed=1", "-m"]
 
@@ -268,7 +268,7 @@ class TestOptuna:
         wait_for(process, lambda: len(list(tmp_path.glob("study/*/metrics.csv"))) == 3)
         process.kill()
         process.communicate()
-        cut_off = next(run for run in run_folders.find(tmp_path / "study") if run.status == "unfinished")
+        cut_off = next(run for run in find_runs(tmp_path / "study") if run.status == "unfinished")
         done = fashion_vgg("train", "-m", *tiny, *search, "hydra.sweeper.n_trials=9", root=tmp_path)
         assert done.returncode == 0, done.stderr
         assert f"Goes on from study/{cut_off.folder.name}/last.ckpt" in done.stdout.replace(f"{tmp_path}/", "")
@@ -276,12 +276,12 @@ class TestOptuna:
         states = [trial.state.name for trial in study.trials]
         assert states.count("COMPLETE") + states.count("PRUNED") == 9
         assert states.count("FAIL") == 1  # the one that was cut off, asked for again under another number
-        pruned = [run for run in run_folders.find(tmp_path / "study") if run.status == "pruned"]
+        pruned = [run for run in find_runs(tmp_path / "study") if run.status == "pruned"]
         assert len(pruned) == states.count("PRUNED") > 0
         assert all(len(run.rows) < 3 for run in pruned)
         # The objective is the validation split's, never the test set's.
         values = sorted(trial.value for trial in study.trials if trial.state.name == "COMPLETE")
-        finished = [run for run in run_folders.find(tmp_path / "study") if run.status == "finished"]
+        finished = [run for run in find_runs(tmp_path / "study") if run.status == "finished"]
         assert values == sorted(run.summary["best"]["val/acc"] for run in finished)
         again = fashion_vgg("train", "-m", *tiny, *search, "hydra.sweeper.n_trials=9", root=tmp_path)
         assert again.returncode == 0

@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from fashion_vgg.runs import run_folders
+from fashion_vgg.runs.run import find_runs
 from tests.conftest import Command
 
 pytestmark = pytest.mark.long
@@ -77,7 +77,7 @@ def page() -> Iterator[Page]:
 
 
 def names(sweep: Path) -> list[str]:
-    return [run.folder.name for run in run_folders.find(sweep)]
+    return [run.folder.name for run in find_runs(sweep)]
 
 
 def test_the_charts_name_both_runs_by_their_overrides(sweep: Path, tensorboard: str, page: Page) -> None:
@@ -101,7 +101,7 @@ def test_the_hparams_table_has_the_learning_rates_and_the_final_accuracies(
     # As a screen reader has it: the cells' texts are not inside the cells.
     header, *rows = page.get_by_role("grid").aria_snapshot().split("- row ")[1:]
     columns = re.findall(r'- columnheader "(.*)"', header)
-    for run in run_folders.find(sweep):
+    for run in find_runs(sweep):
         [row] = [row for row in rows if run.folder.name in row]
         shown = dict(zip(columns, re.findall(r'- gridcell(?: "(.*)")?', row), strict=True))
         [rate] = re.findall(r"optimizer\.lr=(0\.\d+),", run.folder.name)
@@ -140,7 +140,7 @@ def hyperparameters(events: Any) -> dict[str, Any]:
 
 
 def test_the_events_say_what_they_should(sweep: Path) -> None:
-    every = {run: events(run.folder) for run in run_folders.find(sweep)}
+    every = {run: events(run.folder) for run in find_runs(sweep)}
     keys = set()
     for run, content in every.items():
         shown = hyperparameters(content)

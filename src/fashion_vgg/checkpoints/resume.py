@@ -1,7 +1,6 @@
 """Going on with a run: its folder found, its settings taken from its own record, its newest whole checkpoint chosen."""
 
 import logging
-import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -10,11 +9,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from fashion_vgg import atomic
+from fashion_vgg.checkpoints.run_folder import CONFIG, OVERRIDES, SUMMARY, is_locked, recorded_overrides
 from fashion_vgg.config import launch
-from fashion_vgg.config.validation import shown
+from fashion_vgg.config.overrides import key_of, quoted, shown, value_of
 from fashion_vgg.errors import UserError
-from fashion_vgg.runs.run_folders import CONFIG, OVERRIDES, SUMMARY, in_use, overrides
-from fashion_vgg.runs.run_folders import key as key_of
 
 log = logging.getLogger(__name__)
 
@@ -68,12 +66,6 @@ def run_folder(path: Path) -> Path | None:
 def command(folder: Path) -> str:
     """What to type to go on with a run."""
     return f"fashion-vgg train {shlex.quote(f'resume={folder}')}"
-
-
-def quoted(value: str) -> str:
-    """A text as Hydra's grammar takes it, whatever is in it."""
-    escaped = re.sub(r"(\\+)('|$)", r"\1\1\2", value).replace("'", "\\'")
-    return f"'{escaped}'"
 
 
 def checkpoints(path: Path) -> list[Path]:
@@ -151,23 +143,12 @@ def record(cfg: DictConfig, overrides: Sequence[str], folder: Path) -> None:
     atomic.write(folder / CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
 
 
-def value_of(argv: Sequence[str], key: str) -> str | None:
-    """What follows ``key=``, as the shell gives it: a folder's name may hold what Hydra would want quoted."""
-    values = [word.partition("=")[2] for word in argv if word.startswith(f"{key}=")]
-    if not values:
-        return None
-    value = values[-1]
-    if not Path(value).expanduser().exists() and len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
-        return re.sub(r"\\(['\"\\])", r"\1", value[1:-1])
-    return value
-
-
 def _newest_unfinished(runs: Path, own: Sequence[str]) -> Path | None:
     given = [word for word in own if word.startswith("~") or ("=" in word and not word.startswith("-"))]
     wanted = sorted(word for word in given if not key_of(word).startswith("hydra"))
     for folder in sorted(runs.glob("*/*"), reverse=True):
         unfinished = (folder / CONFIG).exists() and not (folder / SUMMARY).exists()
-        if unfinished and sorted(overrides(folder)) == wanted and (launch.further() or not in_use(folder)):
+        if unfinished and sorted(recorded_overrides(folder)) == wanted and (launch.further() or not is_locked(folder)):
             return folder
     return None
 
@@ -175,7 +156,7 @@ def _newest_unfinished(runs: Path, own: Sequence[str]) -> Path | None:
 def _recorded(path: Path, own: Sequence[str]) -> list[str]:
     folder = path if path.is_dir() else path.parent
     keys = {key_of(word) for word in own}
-    return [override for override in overrides(folder) if key_of(override) not in keys]
+    return [override for override in recorded_overrides(folder) if key_of(override) not in keys]
 
 
 def _age(checkpoint: Path) -> int:

@@ -7,8 +7,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from fashion_vgg import atomic
+from fashion_vgg.checkpoints import run_folder
 from fashion_vgg.errors import UserError
-from fashion_vgg.runs import mistakes, run_folders, settings_table
+from fashion_vgg.runs import mistakes, settings_table
 from fashion_vgg.runs.comparison import Comparison, compare
 from fashion_vgg.runs.table import WIDTH
 
@@ -48,7 +49,7 @@ def newest_sweep() -> Path:
     Raises:
         UserError: there is none.
     """
-    sweeps = run_folders.outputs() / "sweeps"
+    sweeps = run_folder.outputs_folder() / "sweeps"
     folders = [folder for folder in sweeps.glob("*/*") if folder.is_dir()]
     if not folders:
         raise UserError(f"{sweeps}: there is no sweep in it. Name a folder; fashion-vgg runs lists them.")

@@ -6,10 +6,11 @@ import textwrap
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from fashion_vgg.checkpoints import run_folder
 from fashion_vgg.errors import UserError
-from fashion_vgg.runs import mistakes, run_folders
+from fashion_vgg.runs import mistakes
 from fashion_vgg.runs.comparison import kept, shared, values, words
-from fashion_vgg.runs.run_folders import Run
+from fashion_vgg.runs.run import Run, find_runs
 from fashion_vgg.runs.settings_table import duration
 from fashion_vgg.runs.table import WIDTH, Table
 
@@ -29,7 +30,7 @@ def main() -> None:
         "--root",
         type=Path,
         metavar="FOLDER",
-        default=run_folders.outputs(),
+        default=run_folder.outputs_folder(),
         help="where to look (default: %(default)s)",
     )
     options = parser.parse_args()
@@ -49,7 +50,7 @@ def listed(root: Path, having: Sequence[str] = (), status: str | None = None) ->
     """
     if not root.is_dir():
         raise UserError(f"{root}: there is no such folder. Name one with --root.")
-    every = run_folders.find(root)
+    every = find_runs(root)
     found = [
         run
         for run in every

@@ -10,11 +10,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from fashion_vgg.checkpoints import resume
+from fashion_vgg.checkpoints import resume, run_folder
 from fashion_vgg.config import launch
 from fashion_vgg.config.app import command, in_sweep
 from fashion_vgg.errors import UserError
-from fashion_vgg.runs import run_folders
 from fashion_vgg.sweeps import multirun
 from fashion_vgg.training.allocator import keep_freed_memory
 from fashion_vgg.training.build import build_classifier, build_trainer, check_components, configure_lightning_logging
@@ -31,7 +30,7 @@ log = logging.getLogger(__name__)
 
 def prepare(argv: Sequence[str]) -> list[str]:
     """The arguments with those of the run or the sweep that they go on with, and those of a further process."""
-    return launch.arguments(multirun.arguments(resume.arguments(argv, "resume", run_folders.outputs() / "train")))
+    return launch.arguments(multirun.arguments(resume.arguments(argv, "resume", run_folder.outputs_folder() / "train")))
 
 
 @command("train", prepare=prepare, sweep=multirun.run_job, around=multirun.told)
@@ -41,7 +40,7 @@ def main(cfg: DictConfig) -> None:
 
     keep_freed_memory()
     configure_lightning_logging()
-    with run_folders.locked(Path(cfg.output_dir)) if getattr(rank_zero_only, "rank", 0) == 0 else nullcontext():
+    with run_folder.lock(Path(cfg.output_dir)) if getattr(rank_zero_only, "rank", 0) == 0 else nullcontext():
         train(cfg)
 
 
@@ -108,7 +107,7 @@ def begin_record(cfg: DictConfig, trainer: "L.Trainer") -> None:
     """Write down what is about to be trained."""
     from fashion_vgg.training import tensorboard
 
-    Path(cfg.output_dir, run_folders.SUMMARY).unlink(missing_ok=True)  # of a finished run that goes on: it no longer is
+    Path(cfg.output_dir, run_folder.SUMMARY).unlink(missing_ok=True)  # of a finished run that goes on: it no longer is
     resume.record(cfg, HydraConfig.get().overrides.task, Path(cfg.output_dir))
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
     for logger in trainer.loggers:
@@ -178,7 +177,7 @@ def report(
     )
     if test:
         tensorboard.add_best(trainer, content["best"], len(rows))
-    summary.write(Path(cfg.output_dir, run_folders.SUMMARY), content)
+    summary.write(Path(cfg.output_dir, run_folder.SUMMARY), content)
     log.info("%s", summary.result_lines(content))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from fashion_vgg.config.overrides import shown
 from fashion_vgg.errors import UserError
 
 
@@ -18,11 +19,6 @@ class Rule:
 
     fits: Callable[[Any], bool]
     values: str
-
-
-def shown(value: Any) -> str:
-    """A value as one writes it on the command line."""
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def integer(least: int, most: float = math.inf) -> Rule:

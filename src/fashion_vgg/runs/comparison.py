@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
+from fashion_vgg.config.overrides import key_of
 from fashion_vgg.errors import UserError
-from fashion_vgg.runs import run_folders
-from fashion_vgg.runs.run_folders import Row, Run
+from fashion_vgg.runs.run import Row, Run, find_runs
 
 SEEDS = ("seed", "data.seed")
 """The keys whose values repeat a setting rather than make another."""
@@ -87,7 +87,7 @@ def compare(folder: Path, metric: str | None = None) -> Comparison:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder. fashion-vgg runs lists those there are.")
-    found = run_folders.find(folder)[::-1]
+    found = find_runs(folder)[::-1]
     if not found:
         raise UserError(f"{folder}: there is no run in it. fashion-vgg runs lists those there are.")
     keys = list(dict.fromkeys(key for run in found for key in values(run)))
@@ -109,7 +109,7 @@ def compare(folder: Path, metric: str | None = None) -> Comparison:
 
 def values(run: Run) -> dict[str, str]:
     """A run's overrides by key, the last one of a key; ``removed`` for one that takes its key away."""
-    return {run_folders.key(word): word.partition("=")[2] if word[0] != "~" else "removed" for word in run.overrides}
+    return {key_of(word): word.partition("=")[2] if word[0] != "~" else "removed" for word in run.overrides}
 
 
 def shared(found: Sequence[Run]) -> dict[str, str]:

@@ -17,10 +17,11 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from fashion_vgg import atomic
-from fashion_vgg.checkpoints import resume, signals
+from fashion_vgg.checkpoints import run_folder, signals
 from fashion_vgg.config import app
+from fashion_vgg.config.overrides import key_of, quoted, safe_overrides, value_of
 from fashion_vgg.errors import DivergedError, PrunedError, Stopped, TrainingError, UserError
-from fashion_vgg.runs import run_folders
+from fashion_vgg.runs.run import Run, find_runs
 
 if TYPE_CHECKING:
     import lightning as L
@@ -42,15 +43,15 @@ def arguments(argv: Sequence[str]) -> list[str]:
     Raises:
         UserError: there is no such sweep.
     """
-    named = resume.value_of(argv, "sweep.resume")
+    named = value_of(argv, "sweep.resume")
     if named in (None, "null"):
         return list(argv)
     own = [word for word in argv if not word.startswith("sweep.resume=") and word not in ("-m", "--multirun")]
     folder = _newest() if named == "last" else Path(str(named)).expanduser().absolute()
     recorded = _recorded(folder)
-    given = {run_folders.key(word) for word in own}
-    words = [word for word in recorded if run_folders.key(word) not in given]
-    return ["-m", *words, *own, f"hydra.sweep.dir={resume.quoted(str(folder))}"]
+    given = {key_of(word) for word in own}
+    words = [word for word in recorded if key_of(word) not in given]
+    return ["-m", *words, *own, f"hydra.sweep.dir={quoted(str(folder))}"]
 
 
 def command(folder: Path) -> str:
@@ -67,7 +68,7 @@ class RecordSweep(Callback):
         folder.mkdir(parents=True, exist_ok=True)
         atomic.write(folder / RECORD, json.dumps(_to_record(config)) + "\n")
         for run in failures(folder):
-            (run.folder / run_folders.OUTCOME).unlink()
+            (run.folder / run_folder.OUTCOME).unlink()
         _begun.append(folder)
         if "ray" in config.hydra.launcher:
             _start_ray(OmegaConf.to_container(config.hydra.launcher.ray.init, resolve=True))
@@ -84,13 +85,13 @@ def run_job(cfg: DictConfig, task: Callable[[DictConfig], Any]) -> float | None:
     """
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
-    if (folder / run_folders.SUMMARY).exists():
+    if (folder / run_folder.SUMMARY).exists():
         log.info("Finished before: %s", folder.name)
         return objective(cfg, folder)
     if cfg.sweep.fail_fast and failures(Path(hydra.sweep.dir)):
         log.info("Not begun, since another job failed: %s", folder.name)
         return None
-    if (folder / run_folders.CONFIG).exists():
+    if (folder / run_folder.CONFIG).exists():
         cfg.resume = str(folder)
     _take_share_of_gpus(cfg, hydra)
     try:
@@ -123,16 +124,16 @@ def pruners(cfg: DictConfig) -> "list[L.Callback]":
 
 def objective(cfg: DictConfig, folder: Path) -> float | None:
     """What a sweeper gets of a job: its figure at the best epoch, or `sweep.worst` if it diverged."""
-    run = run_folders.Run(folder)
+    run = Run(folder)
     if run.status == "diverged":
         return float(cfg.sweep.worst)
     value = run.summary.get("best", {}).get(cfg.sweep.objective)
     return None if value is None else float(value)
 
 
-def failures(folder: Path) -> list[run_folders.Run]:
+def failures(folder: Path) -> list[Run]:
     """A sweep's jobs that diverged or failed."""
-    return [run for run in run_folders.find(folder) if run.status in ("diverged", "failed")]
+    return [run for run in find_runs(folder) if run.status in ("diverged", "failed")]
 
 
 @contextmanager
@@ -174,9 +175,9 @@ def _start_ray(settings: Any) -> None:
 
 
 def _newest() -> Path:
-    folders = sorted(path.parent for path in (run_folders.outputs() / "sweeps").glob(f"*/*/{RECORD}"))
+    folders = sorted(path.parent for path in (run_folder.outputs_folder() / "sweeps").glob(f"*/*/{RECORD}"))
     if not folders:
-        raise UserError(f"sweep.resume=last: there is no sweep in {run_folders.outputs() / 'sweeps'}.")
+        raise UserError(f"sweep.resume=last: there is no sweep in {run_folder.outputs_folder() / 'sweeps'}.")
     return folders[-1].absolute()
 
 
@@ -188,12 +189,12 @@ def _recorded(folder: Path) -> list[str]:
     # Hydra's keys can run code: of those, a record adds the names of configs and plain numbers.
     of_hydra = re.compile(r"hydra/(launcher|sweeper)=\w+|hydra\.(launcher|sweeper)\.[a-z][a-z_]*=[\w.-]+")
     words = content if isinstance(content, list) else []
-    return [*run_folders.plain(words), *(word for word in words if of_hydra.fullmatch(str(word)))]
+    return [*safe_overrides(words), *(word for word in words if of_hydra.fullmatch(str(word)))]
 
 
 def _to_record(config: DictConfig) -> list[str]:
     overrides = config.hydra.overrides
-    ours = (word for word in overrides.hydra if run_folders.key(word) not in ("hydra.sweep.dir", "hydra.mode"))
+    ours = (word for word in overrides.hydra if key_of(word) not in ("hydra.sweep.dir", "hydra.mode"))
     return [*overrides.task, *ours]
 
 
@@ -211,7 +212,7 @@ def _tell(folder: Path, error: Exception) -> None:
     status = _ENDED_EARLY.get(type(error), "failed")
     message = app.explain(error, "train") or f"{type(error).__name__}: {error}"
     first_line = message.splitlines()[0] if message else type(error).__name__
-    run_folders.end(folder, status, first_line)
+    run_folder.write_outcome(folder, status, first_line)
     log.debug("What ended the job:", exc_info=error)  # for the job's log, and not for the terminal
     log.log(logging.INFO if status == "pruned" else logging.ERROR, "%s: %s. %s", folder.name, status, first_line)
 

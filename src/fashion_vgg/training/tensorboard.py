@@ -8,8 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from fashion_vgg.config import validation
-from fashion_vgg.runs import run_folders
+from fashion_vgg.config.overrides import key_of, safe_overrides, shown
 
 KEYS = (
     *("seed", "image_size", "batch_size", "optimizer.lr", "data.val_size"),
@@ -48,11 +47,11 @@ def hyperparameters(
         choices: the config that was chosen of each group, as Hydra keeps them.
         overrides: the command line's.
     """
-    own = [key for word in run_folders.plain(list(overrides)) if (key := run_folders.key(word)) not in _PLACES]
+    own = [key for word in safe_overrides(list(overrides)) if (key := key_of(word)) not in _PLACES]
     chosen = {group: choices.get(group) for group in GROUPS} | {key: choices[key] for key in own if key in choices}
     values = {key: OmegaConf.select(cfg, key) for key in (*KEYS, *own) if key not in choices}
     every = (chosen | values).items()
-    return {key: value if isinstance(value, bool | int | float) else validation.shown(value) for key, value in every}
+    return {key: value if isinstance(value, bool | int | float) else shown(value) for key, value in every}
 
 
 def begin(trainer: L.Trainer, shown: Mapping[str, bool | float | str]) -> None:

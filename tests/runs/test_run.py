@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from fashion_vgg.checkpoints import run_folder
 from fashion_vgg.commands.runs import listed
-from fashion_vgg.runs import run_folders
 from tests.conftest import Command
 from tests.runs.test_report import finish, leave
 
@@ -21,7 +21,7 @@ def root(tmp_path: Path) -> Path:
     """Three runs of three days: one finished, one that diverged in a sweep, one that was cut off."""
     finish(tmp_path / TRAIN / "2026-01-01" / "10-30-00-aaaaaaaa", ["model=vgg11", "optimizer.lr=0.1"], 0.91, 125)
     diverged = tmp_path / "outputs" / "sweeps" / "2026-01-03" / "09-00-00-bbbbbbbb" / "optimizer.lr=9"
-    run_folders.end(leave(diverged, ["model=vgg11", "optimizer.lr=9"]), "diverged", "The loss is nan.")
+    run_folder.write_outcome(leave(diverged, ["model=vgg11", "optimizer.lr=9"]), "diverged", "The loss is nan.")
     row = {"epoch": 1, "train/loss": 0.5, "val/acc": 0.75}
     leave(tmp_path / TRAIN / "2026-01-02" / "11-00-00-cccccccc", ["model=vgg11", "data.val_size=5000"], [row])
     return tmp_path
@@ -54,7 +54,7 @@ def test_words_and_a_status_choose(root: Path) -> None:
 
 def test_a_run_that_trains_is_running(root: Path) -> None:
     [folder] = [run.folder for run in listed(root, status="unfinished")]
-    with run_folders.locked(folder):
+    with run_folder.lock(folder):
         assert [run.folder for run in listed(root, status="running")] == [folder]
 
 

@@ -1,0 +1,65 @@
+"""The files of a run's folder, and the lock that its training holds."""
+
+import json
+import os
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from omegaconf import OmegaConf
+
+from fashion_vgg import atomic
+from fashion_vgg.config.overrides import safe_overrides
+from fashion_vgg.errors import UserError
+
+CONFIG = "config.yaml"
+"""The resolved configuration, written before training starts: a folder without it cannot be resumed."""
+SUMMARY = "summary.json"
+"""Written last: a run with it is finished."""
+OUTCOME = "outcome.json"
+"""``status`` and ``error`` of a sweep's job that diverged, failed or was pruned."""
+METRICS = "metrics.csv"
+OVERRIDES = Path(".hydra", "overrides.yaml")
+
+
+def outputs_folder() -> Path:
+    """The folder of all runs and sweeps."""
+    return Path(os.environ.get("FASHION_VGG_ROOT", "."), "outputs")
+
+
+def recorded_overrides(folder: Path) -> list[str]:
+    """The overrides that a run was started with; none if the record is missing or unreadable."""
+    try:
+        return safe_overrides(OmegaConf.to_container(OmegaConf.load(folder / OVERRIDES)))
+    except Exception:  # YAML and OmegaConf raise many types
+        return []
+
+
+def lock(folder: Path) -> FileLock:
+    """Lock a run's folder; the operating system releases the lock when the process ends.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    file_lock = FileLock(folder / ".lock")
+    try:
+        file_lock.acquire(blocking=False)
+    except Timeout:
+        raise UserError(f"{folder}: another process is training there.") from None
+    return file_lock
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether another process trains in the folder."""
+    if not (folder / ".lock").exists():
+        return False
+    try:
+        lock(folder).release()
+    except (UserError, OSError):
+        return True
+    return False
+
+
+def write_outcome(folder: Path, status: str, error: str) -> None:
+    """Record why a sweep's job did not finish."""
+    folder.mkdir(parents=True, exist_ok=True)
+    atomic.write(folder / OUTCOME, json.dumps({"status": status, "error": error}) + "\n")

@@ -1,0 +1,44 @@
+"""Words of the command line: Hydra overrides, taken apart and quoted."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+_SAFE = re.compile(r"(\+{0,2}|~)(?!hydra\b|sweep\.|resume\b)\w(?![\w./-]*@hydra)[\w./@-]*(=.*)?", re.DOTALL)
+
+
+def key_of(override: str) -> str:
+    """The key of an override, without the sign that adds or deletes it."""
+    return override.partition("=")[0].lstrip("+~")
+
+
+def value_of(argv: Sequence[str], key: str) -> str | None:
+    """The last value of ``key`` as the shell passes it, without Hydra's quotes; None if the key is not given."""
+    values = [word.partition("=")[2] for word in argv if word.startswith(f"{key}=")]
+    if not values:
+        return None
+    value = values[-1]
+    # A path may itself begin and end with a quote.
+    if not Path(value).expanduser().exists() and len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+        return re.sub(r"\\(['\"\\])", r"\1", value[1:-1])
+    return value
+
+
+def quoted(value: str) -> str:
+    """Any text as a quoted value of Hydra's override grammar."""
+    escaped = re.sub(r"(\\+)('|$)", r"\1\1\2", value).replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def safe_overrides(words: Any) -> list[str]:
+    """The overrides in a list read from a file, without flags, ``resume``, ``sweep.*`` and Hydra's own keys.
+
+    Hydra's own keys can run code, so a file may not set them.
+    """
+    return [word for word in (words if isinstance(words, list) else []) if _SAFE.fullmatch(str(word))]
+
+
+def shown(value: Any) -> str:
+    """A value as it is typed on the command line."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
