@@ -12,8 +12,8 @@ from torchvision import models
 from fashion_vgg.checkpoints import init_weights
 from fashion_vgg.errors import UserError
 from fashion_vgg.models.vgg import VGG
-from tests.commands.test_train import only, weights
 from tests.conftest import Command
+from tests.helpers import only, weights
 
 ARCH = [(1, 64), (1, 128), (2, 256), (2, 512), (2, 512)]
 

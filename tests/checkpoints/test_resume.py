@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from fashion_vgg.checkpoints import resume, run_folder
 from fashion_vgg.config.overrides import quoted
 from fashion_vgg.errors import UserError
-from tests.config.test_configs import composed
+from tests.helpers import composed
 
 
 def run_in(folder: Path, overrides: list[str], finished: bool = False) -> Path:

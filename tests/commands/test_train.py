@@ -1,7 +1,6 @@
 """Through the real command line, on real images: what a user types, and what it leaves."""
 
 import contextlib
-import json
 import os
 import pty
 import re
@@ -16,47 +15,16 @@ from typing import Any
 
 import pytest
 import torch
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 
 from fashion_vgg.data.datamodule import FashionMNISTDataModule
 from fashion_vgg.reference import d2l
-from fashion_vgg.training.build import network
 from tests.conftest import Command
-from tests.training.test_training import each_reseeded
+from tests.helpers import accuracy_by_hand, each_reseeded, only, read_summary, weights
 
 FIGURES = {"train/loss", "train/acc", "test/loss", "test/acc", "lr", "images_per_sec"}
-
-
-def only(folder: Path, pattern: str) -> Path:
-    [path] = folder.glob(pattern)
-    return path
-
-
-def read_summary(run: Path) -> dict[str, Any]:
-    summary: dict[str, Any] = json.loads((run / "summary.json").read_text())
-    return summary
-
-
-def weights(run: Path, checkpoint: str = "last.ckpt") -> dict[str, torch.Tensor]:
-    content = torch.load(run / checkpoint, weights_only=True)
-    return {
-        name.removeprefix("net."): value for name, value in content["state_dict"].items() if name.startswith("net.")
-    }
-
-
-def accuracy_by_hand(run: Path, checkpoint: str) -> float:
-    """Of a checkpoint on the whole test set, by hand."""
-    cfg = OmegaConf.load(run / "config.yaml")
-    net = network(cfg.model)
-    net.load_state_dict(weights(run, checkpoint))
-    datamodule: FashionMNISTDataModule = instantiate(cfg.data)
-    datamodule.setup("test")
-    images, labels = datamodule.on_after_batch_transfer(datamodule.test_set[:], 0)
-    with torch.no_grad():
-        return float((net.eval()(images).argmax(1) == labels).double().mean())
 
 
 @pytest.fixture(scope="module")

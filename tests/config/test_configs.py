@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
@@ -21,13 +20,9 @@ from fashion_vgg.training.build import (
     network,
 )
 from fashion_vgg.training.callbacks import History
+from tests.helpers import composed
 
 GROUPS = ["bench", "callbacks", "data", "experiment", "logger", "model", "optimizer", "scheduler", "sweep", "trainer"]
-
-
-def composed(config_name: str, *overrides: str) -> DictConfig:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(config_name, list(overrides))
 
 
 def options(group: str) -> list[str]:

@@ -12,7 +12,7 @@ import torch
 
 from fashion_vgg.config import launch
 from fashion_vgg.runs.run import find_runs
-from tests.commands.test_train import only, read_summary, weights
+from tests.helpers import only, read_summary, weights
 
 pytestmark = pytest.mark.long
 

@@ -6,7 +6,7 @@ from omegaconf import OmegaConf
 from fashion_vgg.config import validation
 from fashion_vgg.config.overrides import shown
 from fashion_vgg.errors import UserError
-from tests.config.test_configs import composed
+from tests.helpers import composed
 
 FITTING = [
     ("seed", 0),

@@ -19,8 +19,8 @@ from fashion_vgg.checkpoints import checkpoint_io
 from fashion_vgg.checkpoints.checkpoint_io import CheckedCheckpointIO
 from fashion_vgg.errors import TrainingError, UserError
 from tests.conftest import Survived
-from tests.faults.compare import assert_equal, assert_same
 from tests.faults.conftest import Training, times
+from tests.helpers import assert_equal, assert_same
 
 
 @pytest.fixture

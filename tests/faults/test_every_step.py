@@ -16,8 +16,8 @@ from fashion_vgg.config.app import CONF
 from fashion_vgg.training.build import build_classifier, build_trainer, configure_lightning_logging
 from fashion_vgg.training.callbacks import History
 from tests.conftest import Survived
-from tests.faults.compare import assert_same
 from tests.faults.conftest import LONG
+from tests.helpers import assert_same
 
 AVERAGE = {"_target_": "lightning.pytorch.callbacks.EMAWeightAveraging", "decay": 0.9}
 

@@ -16,9 +16,9 @@ from fashion_vgg.config import targets, validation
 from fashion_vgg.config.app import CONF
 from fashion_vgg.errors import UserError
 from fashion_vgg.training.build import check_components
-from tests.config.test_configs import composed
 from tests.conftest import Command, Survived
 from tests.faults.conftest import LONG, in_the_long_set, times
+from tests.helpers import composed
 
 OF_OTHER_COMMANDS = ("bench", "layers", "measure", "format", "picture", "num_classes", "weights", "to")
 KEYS = sorted(

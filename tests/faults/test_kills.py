@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Survived
-from tests.faults.compare import assert_equal
 from tests.faults.conftest import Training, ended, in_the_long_set, times
+from tests.helpers import assert_equal
 
 
 def test_a_killed_training_goes_on_to_the_last_bit(

@@ -16,9 +16,8 @@ from fashion_vgg.checkpoints import checkpoint_io, resume
 from fashion_vgg.errors import TrainingError
 from fashion_vgg.training.callbacks import DivergenceGuard
 from tests.conftest import Survived
-from tests.faults.compare import assert_equal, assert_same, curves
 from tests.faults.conftest import Training, ended, in_the_long_set, times
-from tests.training.test_training import small_classifier, small_datamodule, trainer_for
+from tests.helpers import assert_equal, assert_same, curves, small_classifier, small_datamodule, trainer_for
 
 
 def test_runs_that_start_in_the_same_second_are_each_whole(

@@ -9,23 +9,13 @@ from torchvision import models
 
 from fashion_vgg.models.vgg import VGG, vgg_block
 from fashion_vgg.profiling.layers import layers
-from fashion_vgg.training.build import network
-from tests.config.test_configs import composed
+from tests.helpers import member
 
 # Table 1 of Simonyan and Zisserman: weight layers of each column; table 2: millions of parameters.
 PAPER = {"vgg11": (11, 133), "vgg11_lrn": (11, 133), "vgg13": (13, 133), "vgg16c": (16, 134), "vgg16": (16, 138)}
 PAPER |= {"vgg19": (19, 144)}
 TORCHVISION = ["vgg11", "vgg13", "vgg16", "vgg19", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"]
 AS_PUBLISHED = ("in_channels=3", "num_classes=1000")
-
-
-def member(name: str, *overrides: str) -> VGG:
-    """A network of the configurations, named as torchvision does."""
-    norm = f"model.batch_norm={str(name.endswith('_bn')).lower()}"
-    cfg = composed("describe", f"model={name.removesuffix('_bn')}", norm, *overrides)
-    net = network(cfg.model)
-    assert isinstance(net, VGG)
-    return net
 
 
 @pytest.mark.parametrize("name", PAPER)

@@ -15,7 +15,7 @@ from fashion_vgg.profiling import network_plot
 from fashion_vgg.profiling.layers import Part, blocks, layers
 from fashion_vgg.profiling.network_tables import Network, side_by_side, single
 from fashion_vgg.profiling.step_memory import estimate
-from tests.models.test_family import member
+from tests.helpers import member
 
 SGD = partial(torch.optim.SGD, lr=0.01)
 

@@ -5,13 +5,11 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 import pytest
-from omegaconf import OmegaConf
 from playwright.sync_api import Page, sync_playwright
 
 from fashion_vgg.checkpoints import run_folder
@@ -20,37 +18,12 @@ from fashion_vgg.runs import charts, settings_table
 from fashion_vgg.runs.comparison import compare
 from fashion_vgg.runs.table import Table
 from tests.conftest import Command
+from tests.helpers import finish, leave
 
 SWEEP = Path("outputs", "sweeps", "2026-01-02", "10-00-00-abcdef01")
 CHROMIUM = "/usr/bin/chromium"
 
 ACCURACIES = {"0.01": [0.81, 0.83, 0.845], "0.1": [0.91, 0.93, 0.92], "1": [0.5]}
-
-
-def leave(folder: Path, overrides: Sequence[str], rows: Sequence[dict[str, float]] = (), **summary: Any) -> Path:
-    """A run's folder as `train` leaves it; without a summary it is unfinished."""
-    (folder / ".hydra").mkdir(parents=True)
-    OmegaConf.save(OmegaConf.create(list(overrides)), folder / run_folder.OVERRIDES)
-    (folder / run_folder.CONFIG).write_text("{}")
-    if rows:
-        with (folder / run_folder.METRICS).open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-    if summary:
-        (folder / run_folder.SUMMARY).write_text(json.dumps({"epochs": len(rows), **summary}))
-    return folder
-
-
-def finish(folder: Path, overrides: Sequence[str], accuracy: float, seconds: float = 20.0) -> Path:
-    """A run of two epochs without a validation split, whose first epoch was the better one."""
-    rows = [
-        {"epoch": 1, "train/loss": 0.9, "test/loss": 0.5, "test/acc": accuracy + 0.01, "images_per_sec": 900.0},
-        {"epoch": 2, "train/loss": 0.7, "test/loss": 1 - accuracy, "test/acc": accuracy, "images_per_sec": 1100.0},
-    ]
-    return leave(
-        folder, overrides, rows, final=rows[1], best=rows[0], wall_seconds=seconds, images_per_sec=1000 * seconds
-    )
 
 
 @pytest.fixture

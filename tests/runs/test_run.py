@@ -11,7 +11,7 @@ import pytest
 from fashion_vgg.checkpoints import run_folder
 from fashion_vgg.commands.runs import listed
 from tests.conftest import Command
-from tests.runs.test_report import finish, leave
+from tests.helpers import finish, leave
 
 TRAIN = Path("outputs", "train")
 

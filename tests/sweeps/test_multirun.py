@@ -22,7 +22,7 @@ from fashion_vgg.errors import UserError
 from fashion_vgg.runs.run import Run, find_runs
 from fashion_vgg.sweeps import multirun
 from tests.conftest import Command
-from tests.faults.compare import TIMES, curves
+from tests.helpers import TIMES, curves
 
 pytestmark = pytest.mark.long
 

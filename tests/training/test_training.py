@@ -1,6 +1,5 @@
 """The seed's training, through our classes and Lightning's Trainer, held against the seed's own loop."""
 
-from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,12 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import OneCycleLR
 
 from fashion_vgg.data.datamodule import FashionMNISTDataModule
-from fashion_vgg.data.seeds import seed_at
 from fashion_vgg.models.vgg import VGG
 from fashion_vgg.reference import d2l
-from fashion_vgg.training.callbacks import History, SlowRunNotice, Throughput
+from fashion_vgg.training.callbacks import SlowRunNotice
 from fashion_vgg.training.callbacks.result_plot import draw
 from fashion_vgg.training.classifier import EpochMetrics, ImageClassifier
+from tests.helpers import each_reseeded, small_classifier, small_datamodule, trainer_for
 
 
 class Losses(L.Callback):
@@ -27,32 +26,6 @@ class Losses(L.Callback):
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.losses.append(outputs["loss"].item())
-
-
-def trainer_for(folder: Path, *callbacks: L.Callback, **settings: Any) -> tuple[L.Trainer, History]:
-    history = History(str(folder))
-    settings = {"max_epochs": 1, "logger": False, "enable_checkpointing": True} | settings
-    trainer = L.Trainer(
-        accelerator="cpu",
-        devices=1,
-        callbacks=[history, Throughput(), *callbacks],
-        default_root_dir=folder,
-        num_sanity_val_steps=0,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        log_every_n_steps=1,
-        **settings,
-    )
-    return trainer, history
-
-
-def small_datamodule(data_root: Path, **settings: Any) -> FashionMNISTDataModule:
-    return FashionMNISTDataModule(str(data_root), **({"image_size": 28, "batch_size": 32} | settings))
-
-
-def small_classifier(dropout: float = 0.5, **settings: Any) -> ImageClassifier:
-    net = VGG([(1, 4), (1, 8)], image_size=28, hidden=16, dropout=dropout)
-    return ImageClassifier(net, **({"optimizer": partial(SGD, lr=0.05)} | settings))
 
 
 @pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec:FutureWarning")
@@ -184,13 +157,6 @@ def test_an_epochs_loss_is_summed_in_float32_whatever_the_networks_precision() -
             torch.tensor(0.5, dtype=torch.bfloat16), torch.zeros(128, 10), torch.zeros(128, dtype=torch.long)
         )
     assert figures.compute()["train/loss"].item() == 0.5
-
-
-def each_reseeded(batches: Iterable[Any], run_seed: int = 0) -> Iterator[Any]:
-    """Before each step the generator is seeded as ours is, so that the seed's dropout draws the same numbers."""
-    for step, batch in enumerate(batches):
-        torch.manual_seed(seed_at(run_seed, step, 0))
-        yield batch
 
 
 def loader(datamodule: FashionMNISTDataModule) -> Any:

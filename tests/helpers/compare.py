@@ -1,0 +1,52 @@
+"""Compares two runs bit for bit, apart from times and paths."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+TIMES = {"images_per_sec", "seconds", "wall_seconds", "git_commit", "overrides"}
+PATHS = {"dirpath", "best_model_path", "kth_best_model_path", "best_k_models", "last_model_path"}
+# Counts of the steps of the current epoch: Lightning reads the totals only, and omits these when it starts an epoch.
+UNREAD = ("scheduler_progress/current", "optimizer/step/current", "optimizer/zero_grad/current")
+
+
+def assert_equal(one: Path, other: Path) -> None:
+    """Two runs of three epochs have equal weights, optimizer, schedule, counters, metrics and TensorBoard curves."""
+    for checkpoint in ("last.ckpt", "best.ckpt"):
+        a, b = (torch.load(run / checkpoint, weights_only=True) for run in (one, other))
+        assert_same(a, b, checkpoint)
+    a, b = (json.loads((run / "summary.json").read_text()) for run in (one, other))
+    assert_same(a, b, "summary.json")
+    assert_same(curves(one), curves(other), "events")
+    lines = (other / "metrics.csv").read_text().splitlines()
+    assert [line.partition(",")[0] for line in lines] == ["epoch", "1", "2", "3"]
+
+
+def curves(run: Path) -> dict[str, Any]:
+    """TensorBoard's scalars as (step, value) by tag; checks that every epoch of three has one point."""
+    events: Any = EventAccumulator(str(run)).Reload()
+    scalars = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    assert all([step for step, _ in c] == [1, 2, 3] for tag, c in scalars.items() if tag[:5] != "best/"), scalars
+    return scalars
+
+
+def assert_same(one: Any, other: Any, where: str) -> None:
+    """Tensors, numbers and strings in nested dicts and lists are equal; NaN equals NaN."""
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), where
+    elif where.endswith(UNREAD):
+        pass
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), where
+        for key in one.keys() - TIMES - PATHS:
+            assert_same(one[key], other[key], f"{where}/{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), where
+        for index, pair in enumerate(zip(one, other, strict=True)):
+            assert_same(*pair, f"{where}/{index}")
+    else:
+        assert one == other or (one != one and other != other and math.isnan(one)), (where, one, other)
