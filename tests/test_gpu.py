@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from fashion_vgg.data.datamodule import FashionMNISTDataModule, to_input
+from fashion_vgg.data.datamodule import FashionMNISTDataModule
+from fashion_vgg.data.transforms import resize_batch
 from fashion_vgg.models.vgg import VGG
 from fashion_vgg.reference import d2l
 from tests.conftest import Command
@@ -18,7 +19,7 @@ def test_a_batch_resized_on_the_gpu_is_within_a_rounding_of_the_cpus(data_root: 
     datamodule = FashionMNISTDataModule(str(data_root), image_size=224, batch_size=128)
     datamodule.setup("test")
     images = datamodule.test_set.tensors[0][:128]
-    difference = (to_input(images.cuda(), 224).cpu() - to_input(images, 224)).abs()
+    difference = (resize_batch(images.cuda(), 224).cpu() - resize_batch(images, 224)).abs()
     # A byte is rounded from a sum that the two devices add up in different orders.
     assert difference.max() <= 1.001 / 255
     assert (difference > 0).double().mean() < 0.01

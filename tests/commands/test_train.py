@@ -239,7 +239,7 @@ def test_a_cut_file_is_named_without_a_traceback(fashion_vgg: Command, tiny: lis
     for trainer in ("cpu", "ddp"):
         done = fashion_vgg("train", *tiny, f"data.root={tmp_path}/data", f"trainer={trainer}", root=tmp_path)
         assert done.returncode == 2
-        assert f"{tmp_path}/data/train-images-idx3-ubyte is cut or altered" in done.stderr
+        assert f"{tmp_path}/data/train-images-idx3-ubyte is truncated or altered" in done.stderr
         assert "Traceback" not in done.stderr
 
 

@@ -10,7 +10,7 @@ import torch
 from torch.optim import SGD
 
 from fashion_vgg.data import FashionMNISTDataModule
-from fashion_vgg.data.seeds import seed_at
+from fashion_vgg.data.seeds import derive_seed
 from fashion_vgg.models import VGG
 from fashion_vgg.training import ImageClassifier
 from fashion_vgg.training.callbacks import History, Throughput
@@ -45,5 +45,5 @@ def small_classifier(dropout: float = 0.5, **settings: Any) -> ImageClassifier:
 def each_reseeded(batches: Iterable[Any], run_seed: int = 0) -> Iterator[Any]:
     """Seed the generator before each step as a training does, so that dropout draws the same numbers."""
     for step, batch in enumerate(batches):
-        torch.manual_seed(seed_at(run_seed, step, 0))
+        torch.manual_seed(derive_seed(run_seed, step, 0))
         yield batch

@@ -1,4 +1,4 @@
-"""Fashion-MNIST: verified files, batches, augmentation."""
+"""Fashion-MNIST: verified raw files, batches, augmentation."""
 
 from fashion_vgg.data.datamodule import FashionMNISTDataModule
 

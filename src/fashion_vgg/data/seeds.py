@@ -1,24 +1,12 @@
-"""Random numbers as a function of the place in a training, so that a resumed one needs no state of a generator."""
+"""Random seeds derived from integers, so that a resumed training needs no saved generator state."""
 
 import hashlib
 
-import torch
 
+def derive_seed(*integers: int) -> int:
+    """Return a 32-bit seed for a tuple of integers, such as the run's seed and the epoch.
 
-def seed_at(*place: int) -> int:
-    """A seed for a place given by integers, such as the run's seed and the epoch; 32 bits, all that a CPU takes.
-
-    By a hash: torch ignores the upper half of a seed on a CPU, and sums or shifts of small numbers would coincide.
+    The tuple is hashed: a sum or a shift of small numbers would collide, and on the CPU torch ignores the upper 32 bits
+    of a seed.
     """
-    return int.from_bytes(hashlib.sha256(repr(place).encode()).digest()[:4], "little")
-
-
-def reseed(seed: int, device: torch.device) -> None:
-    """Seed the generators that a step on this device draws from.
-
-    `torch.manual_seed` seeds those of all devices there may be, and takes a millisecond for it in the middle of a
-    training.
-    """
-    torch.default_generator.manual_seed(seed)
-    if device.type != "cpu":
-        torch.get_device_module(device).manual_seed(seed)
+    return int.from_bytes(hashlib.sha256(repr(integers).encode()).digest()[:4], "little")

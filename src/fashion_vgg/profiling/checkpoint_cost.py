@@ -30,15 +30,16 @@ def cost(cfg: DictConfig, step_seconds: float) -> dict[str, Any]:
         few = {"max_epochs": 1, "limit_val_batches": 0, "limit_train_batches": STEPS, "enable_progress_bar": False}
         settings: Any = OmegaConf.merge(cfg, {"output_dir": folder, "trainer": few, "callbacks": None, "logger": None})
         guard, checkpoints = DivergenceGuard(), instantiate(settings.checkpoint)
-        data = instantiate(settings.data)
+        classifier, data = build_classifier(settings), instantiate(settings.data)
         in_steps: list[list[float]] = [[], [], []]
-        hooks = [(data, "on_before_batch_transfer"), (guard, "on_train_batch_end"), (checkpoints, "on_train_batch_end")]
+        hooks = [(classifier, "on_before_batch_transfer")]
+        hooks += [(guard, "on_train_batch_end"), (checkpoints, "on_train_batch_end")]
         for (owner, hook), seconds in zip(hooks, in_steps, strict=True):
             _time(owner, hook, seconds)
         writing: list[float] = []
         trainer = build_trainer(settings, History(folder), guard, checkpoints)
         _time(trainer, "save_checkpoint", writing)
-        trainer.fit(build_classifier(settings), data)
+        trainer.fit(classifier, data)
         size = Path(folder, "last.ckpt").stat().st_size
     a_step = sum(median(seconds) for seconds in in_steps)
     a_minute = max(writing) / cfg.checkpoint.every_minutes if cfg.checkpoint.every_minutes else float("inf")

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from fashion_vgg.data import fashion_mnist
-from fashion_vgg.data.datamodule import FashionMNISTDataModule, to_input
+from fashion_vgg.data.datamodule import FashionMNISTDataModule
+from fashion_vgg.data.transforms import resize_batch
 from fashion_vgg.profiling import memory
 from fashion_vgg.reference import d2l
 from fashion_vgg.training import allocator
@@ -49,7 +50,7 @@ def times(root: Path, image_size: int) -> dict[str, Any]:
         dataset = d2l.training_set(Path(plain), image_size)
 
     def ours() -> Tensor:
-        return to_input(datamodule.train_set[chosen][0], image_size)
+        return resize_batch(datamodule.train_set[chosen][0], image_size)
 
     def seeds() -> Tensor:
         images: Tensor = default_collate([dataset[index] for index in chosen.tolist()])[0]

@@ -120,7 +120,7 @@ class BareLoop(_OurLoop):
             order = torch.randperm(len(labels), device=self.device)
             for chosen in torch.split(order, self.batch_size):
                 optimizer.zero_grad()
-                x = datamodule.as_input(datamodule.augmented(images[chosen]))
+                x = datamodule.preprocess(datamodule.augment(images[chosen]))
                 with self._precision():
                     logits = net(x).float()
                 loss = F.cross_entropy(logits, labels[chosen], label_smoothing=self.cfg.classifier.label_smoothing)
