@@ -1,4 +1,4 @@
-"""Files that are whole or absent."""
+"""Atomic file writes."""
 
 import os
 from collections.abc import Iterator
@@ -6,47 +6,47 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-_PART = ".part"
+_SUFFIX = ".part"
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[BinaryIO]:
-    """A file beside ``path``, which takes its name when it is whole and on the disk.
+    """Open a temporary file that replaces ``path`` when the block ends without an error.
 
-    A reader sees the old file or the new one, never half of it, whatever ends the process or the power. What a killed
-    process leaves has a name of its own (see `sweep`).
+    Readers see the previous file or the complete new one, also after a crash or a power failure: the content and the
+    rename are synced to the disk. A killed process leaves a temporary file behind, which `sweep` deletes.
 
     Raises:
-        OSError: it could not be written; its ``filename`` is ``path``.
+        OSError: the file could not be written; its ``filename`` is ``path``.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}{_PART}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{_SUFFIX}")
     try:
-        with beside.open("wb") as file:
+        with temporary.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
-        _sync(path.parent)
+        temporary.replace(path)
+        _sync_folder(path.parent)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def write(path: Path, content: str | bytes | bytearray) -> None:
-    """Write the content of a file whole or not at all (see `writing`)."""
+    """Write a file atomically; see `writing`."""
     with writing(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
 def sweep(folder: Path) -> None:
-    """Delete what killed processes left half-written; no other process may be writing into the folder."""
-    for leftover in folder.glob(f".*{_PART}"):
+    """Delete the temporary files of killed processes. No other process may be writing to the folder."""
+    for leftover in folder.glob(f".*{_SUFFIX}"):
         leftover.unlink()
 
 
-def _sync(folder: Path) -> None:
-    """Put a renaming on the disk: until then the old name may come back after a power cut."""
+def _sync_folder(folder: Path) -> None:
+    """Sync a rename to the disk; before that, a power failure may undo it."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""The networks, in plain ``torch.nn``."""
+"""Networks in plain ``torch.nn``."""
 
 from fashion_vgg.models.alexnet import AlexNet
 from fashion_vgg.models.vgg import VGG

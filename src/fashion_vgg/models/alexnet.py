@@ -1,11 +1,11 @@
-"""AlexNet (Krizhevsky et al., 2012) in plain ``torch.nn``, as the book writes it, to compare VGG with."""
+"""AlexNet (Krizhevsky et al., 2012) in plain ``torch.nn``, as in the book, for comparison with VGG."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from fashion_vgg.models.vgg import dense_head, divided, init_xavier
+from fashion_vgg.models.vgg import dense_head, divide_channels, init_xavier
 
 
 class _Conv(NamedTuple):
@@ -21,27 +21,28 @@ _BLOCKS = (
     (_Conv(384, 3, 1, 1), _Conv(384, 3, 1, 1), _Conv(256, 3, 1, 1)),
 )
 _POOL, _POOL_STRIDE = 3, 2
-_LEAST_SIZE = 65
-"""Pixels that leave one after the last pooling."""
+_MIN_IMAGE_SIZE = 65
+"""The last pooling layer then has an output of one pixel."""
 
 
 class AlexNet(nn.Module):
-    """Five convolutions with kernels of 11, 5 and 3 pixels in three blocks, and the head of dense layers of a VGG.
+    """Five convolutions with kernel sizes 11, 5 and 3 in three blocks, and the dense head of `VGG`.
 
-    Weights are drawn, and lie in memory, as `VGG`'s do, so that the two differ in their layers alone.
+    These are the layers of *Dive into Deep Learning* (d2l.ai), section 8.1. Initialization and memory format are those
+    of `VGG`, so that the two networks differ only in their layers.
 
     Args:
         in_channels: channels of the images.
         num_classes: number of logits.
         image_size: height and width of the images in pixels, 65 or more.
         ratio: divides the channels of every convolution.
-        hidden: width of the two hidden dense layers.
-        dropout: probability with which the head drops a unit.
+        hidden: width of the two hidden fully connected layers.
+        dropout: dropout probability in the head.
 
-    Shapes: ``(N, in_channels, image_size, image_size)`` to ``(N, num_classes)`` logits.
+    Shapes: ``(N, in_channels, image_size, image_size)`` to logits ``(N, num_classes)``.
 
     Raises:
-        ValueError: the image is too small, or the ratio leaves a convolution no channel.
+        ValueError: the image size or the ratio is invalid.
     """
 
     def __init__(
@@ -54,9 +55,11 @@ class AlexNet(nn.Module):
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
-        if image_size < _LEAST_SIZE:
-            raise ValueError(f"image_size={image_size} is too small for AlexNet's strides: use {_LEAST_SIZE} or more.")
-        widths = iter(divided([conv.channels for block in _BLOCKS for conv in block], ratio))
+        if image_size < _MIN_IMAGE_SIZE:
+            raise ValueError(
+                f"image_size={image_size} is too small for AlexNet's strides: use {_MIN_IMAGE_SIZE} or more."
+            )
+        widths = iter(divide_channels([conv.channels for block in _BLOCKS for conv in block], ratio))
         side = image_size
         self.blocks = nn.Sequential()
         for block in _BLOCKS:
@@ -66,7 +69,7 @@ class AlexNet(nn.Module):
                 layers.append(nn.Conv2d(in_channels, width, conv.kernel, conv.stride, conv.padding))
                 layers.append(nn.ReLU())
                 in_channels, side = width, (side + 2 * conv.padding - conv.kernel) // conv.stride + 1
-            # Before the last ReLU, with which it commutes, as in `vgg_block`.
+            # Before the last ReLU, which gives the same result; see `vgg_block`.
             layers.insert(-1, nn.MaxPool2d(_POOL, _POOL_STRIDE))
             side = (side - _POOL) // _POOL_STRIDE + 1
             self.blocks.append(nn.Sequential(*layers))
@@ -75,6 +78,6 @@ class AlexNet(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of images; see the class for the shapes."""
+        """Return the logits of images; see the class for shapes."""
         logits: Tensor = self.head(self.blocks(images))
         return logits

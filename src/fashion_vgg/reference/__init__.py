@@ -1,1 +1,1 @@
-"""The network and training loop of the book (d2l.ai), to compare with."""
+"""The book (d2l.ai) as a reference for tests and the benchmark."""

@@ -1,7 +1,8 @@
-"""The seed's network, loader and loop, written from its text in as few lines as they take: what we are held against.
+"""The network, data loader and training loop of *Dive into Deep Learning* (d2l.ai), section 8.2, as a reference.
 
-The loader and the loop are the book's `load_data_fashion_mnist` and `train_ch6`: images resized one by one in four
-loader processes, Xavier-uniform weights, plain SGD, running sums over the epoch with dropout on.
+Written from the book's text. Tests compare our network and training with it, and the benchmark compares the speed. The
+loader and the loop are the book's ``load_data_fashion_mnist`` and ``train_ch6``: images resized one at a time in four
+worker processes, Xavier-uniform weights, plain SGD, and training metrics summed over the epoch with dropout on.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +19,12 @@ NARROW = [(convs, channels // 4) for convs, channels in VGG11]
 
 
 def vgg(conv_arch: Sequence[tuple[int, int]], image_size: int = 224) -> nn.Sequential:
-    """``(N, 1, image_size, image_size)`` to ``(N, 10)`` logits; pairs of convolutions and channels, a block each."""
+    """Build the book's network, ``(N, 1, image_size, image_size)`` to logits ``(N, 10)``.
+
+    Args:
+        conv_arch: a pair (number of convolutions, output channels) for each of the five blocks.
+        image_size: height and width of the images in pixels.
+    """
     blocks, channels = [], 1
     for num_convs, out_channels in conv_arch:
         layers: list[nn.Module] = []
@@ -45,20 +51,20 @@ def vgg(conv_arch: Sequence[tuple[int, int]], image_size: int = 224) -> nn.Seque
 
 
 def training_set(root: Path, image_size: int = 224) -> datasets.FashionMNIST:
-    """Images resized as one takes them, from files in torchvision's place under ``root``."""
+    """Return torchvision's data set of the files under ``root``; it resizes each image when it is read."""
     resized = transforms.Compose([transforms.Resize(image_size), transforms.ToTensor()])
     return datasets.FashionMNIST(root, train=True, transform=resized)
 
 
 def loader(root: Path, batch_size: int, image_size: int = 224) -> DataLoader[Any]:
-    """Shuffled batches of the training set."""
+    """Return the book's loader of shuffled training batches."""
     return DataLoader(training_set(root, image_size), batch_size, shuffle=True, num_workers=4)
 
 
 def steps(
     net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], lr: float, device: torch.device | str = "cpu"
 ) -> Iterator[tuple[float, float, int]]:
-    """Train on batch after batch; after each, the sum of its losses, its right answers, its images."""
+    """Train on each batch, and yield its summed loss, its number of correct predictions, and its number of images."""
     optimizer = torch.optim.SGD(net.parameters(), lr=lr)
     net.train()
     for images, labels in batches:
@@ -69,11 +75,11 @@ def steps(
         loss.backward()
         optimizer.step()
         with torch.no_grad():
-            figures = loss * len(y), (logits.argmax(dim=1) == y).sum()
-        yield float(figures[0]), float(figures[1]), len(y)  # the device is waited for, as in the book
+            loss_sum, correct = loss * len(y), (logits.argmax(dim=1) == y).sum()
+        yield float(loss_sum), float(correct), len(y)  # synchronizes with the device, as the book does
 
 
 def train(net: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], lr: float) -> tuple[list[float], float]:
-    """Losses of the steps, and the accuracy over all of them."""
-    figures = list(steps(net, batches, lr))
-    return [loss / count for loss, _, count in figures], sum(f[1] for f in figures) / sum(f[2] for f in figures)
+    """Train on each batch, and return the mean loss of each step and the accuracy over all steps."""
+    losses, correct, images = zip(*steps(net, batches, lr), strict=True)
+    return [loss / count for loss, count in zip(losses, images, strict=True)], sum(correct) / sum(images)
