@@ -1,11 +1,11 @@
 """Configurations composed without the command line."""
 
 from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from fashion_vgg.config.app import CONF
 from fashion_vgg.models import VGG
-from fashion_vgg.training.build import network
 
 
 def composed(config_name: str, *overrides: str) -> DictConfig:
@@ -18,6 +18,6 @@ def member(name: str, *overrides: str) -> VGG:
     """The network that the configs build for torchvision's name of it, such as ``vgg11_bn``."""
     norm = f"model.batch_norm={str(name.endswith('_bn')).lower()}"
     cfg = composed("describe", f"model={name.removesuffix('_bn')}", norm, *overrides)
-    net = network(cfg.model)
+    net = instantiate(cfg.model)
     assert isinstance(net, VGG)
     return net

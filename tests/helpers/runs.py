@@ -12,7 +12,6 @@ from omegaconf import OmegaConf
 
 from fashion_vgg.checkpoints import run_folder
 from fashion_vgg.data import FashionMNISTDataModule
-from fashion_vgg.training.build import network
 
 
 def only(folder: Path, pattern: str) -> Path:
@@ -35,7 +34,7 @@ def weights(run: Path, checkpoint: str = "last.ckpt") -> dict[str, torch.Tensor]
 def accuracy_by_hand(run: Path, checkpoint: str) -> float:
     """A checkpoint's accuracy on the whole test set, computed without Lightning."""
     cfg = OmegaConf.load(run / run_folder.CONFIG)
-    net = network(cfg.model)
+    net = instantiate(cfg.model)
     net.load_state_dict(weights(run, checkpoint))
     datamodule: FashionMNISTDataModule = instantiate(cfg.data)
     datamodule.setup("test")

@@ -18,12 +18,13 @@ VGG11 = [(1, 64), (1, 128), (2, 256), (2, 512), (2, 512)]
 NARROW = [(convs, channels // 4) for convs, channels in VGG11]
 
 
-def vgg(conv_arch: Sequence[tuple[int, int]], image_size: int = 224) -> nn.Sequential:
+def vgg(conv_arch: Sequence[tuple[int, int]], image_size: int = 224, hidden: int = 4096) -> nn.Sequential:
     """Build the book's network, ``(N, 1, image_size, image_size)`` to logits ``(N, 10)``.
 
     Args:
         conv_arch: a pair (number of convolutions, output channels) for each of the five blocks.
         image_size: height and width of the images in pixels.
+        hidden: width of the two hidden fully connected layers.
     """
     blocks, channels = [], 1
     for num_convs, out_channels in conv_arch:
@@ -36,13 +37,13 @@ def vgg(conv_arch: Sequence[tuple[int, int]], image_size: int = 224) -> nn.Seque
     net = nn.Sequential(
         *blocks,
         nn.Flatten(),
-        nn.Linear(channels * side * side, 4096),
+        nn.Linear(channels * side * side, hidden),
         nn.ReLU(),
         nn.Dropout(0.5),
-        nn.Linear(4096, 4096),
+        nn.Linear(hidden, hidden),
         nn.ReLU(),
         nn.Dropout(0.5),
-        nn.Linear(4096, 10),
+        nn.Linear(hidden, 10),
     )
     for module in net.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
