@@ -7,7 +7,7 @@ import pytest
 from fashion_vgg import atomic
 
 
-def test_it_replaces_what_was_there_and_leaves_nothing_beside(tmp_path: Path) -> None:
+def test_write_replaces_the_file_and_leaves_no_other(tmp_path: Path) -> None:
     path = tmp_path / "file"
     atomic.write(path, "old")
     atomic.write(path, b"new")
@@ -29,15 +29,15 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
+def test_sweep_deletes_the_files_of_killed_processes(tmp_path: Path) -> None:
     atomic.write(tmp_path / "file", "whole")
-    (tmp_path / ".file.123.part").write_text("ha")
+    (tmp_path / ".file.123.part").write_text("half")
     (tmp_path / ".lock").touch()
     atomic.sweep(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"file", ".lock"}
 
 
-def test_an_error_names_the_file(tmp_path: Path) -> None:
+def test_errors_name_the_file(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file") as error:
-        atomic.write(tmp_path / "nowhere" / "file", "")
-    assert error.value.filename == str(tmp_path / "nowhere" / "file")
+        atomic.write(tmp_path / "missing" / "file", "")
+    assert error.value.filename == str(tmp_path / "missing" / "file")

@@ -23,9 +23,7 @@ def vgg_block(
     pool_before_norm: bool = False,
     relu_between: bool = True,
 ) -> nn.Sequential:
-    """Convolutions, each followed by a ReLU, and a 2x2 max-pooling.
-
-    This is the book's ``vgg_block``.
+    """Build convolutions, each followed by a ReLU, and a 2x2 max-pooling: the book's ``vgg_block``.
 
     Shapes: ``(N, in_channels, H, W)`` to ``(N, out_channels, H // 2, W // 2)``.
 
@@ -51,7 +49,7 @@ def vgg_block(
         in_channels = out_channels
         if batch_norm:
             layers.append(nn.BatchNorm2d(out_channels))
-        if relu_between or set(kernels[index + 1 :]) <= {"lrn"}:
+        if relu_between or set(kernels[index + 1 :]) <= {"lrn"}:  # no convolution follows
             layers.append(nn.ReLU())
     # The book pools after the last ReLU. Pooling before it has bit-identical outputs and gradients, and the ReLU then
     # works on a quarter of the values.
@@ -135,8 +133,8 @@ class VGG(nn.Module):
     def load_torchvision(self, state_dict: Mapping[str, Tensor]) -> None:
         """Load the weights of the corresponding network of torchvision, ``vgg11`` to ``vgg19_bn``.
 
-        At 224 px the outputs then equal torchvision's. A network with one input channel gets the first layer's weights
-        summed over the input channels: its outputs equal torchvision's for the grey channel repeated.
+        At 224 px the outputs then equal torchvision's. If this network has one input channel, the first layer's weights
+        are summed over the input channels: the outputs equal torchvision's for the grey channel repeated.
 
         Raises:
             ValueError: this network pools before a batch norm, which no VGG of torchvision does.
@@ -197,7 +195,5 @@ def _check_image_size(size: int, unit: int, multiples_only: bool) -> None:
         raise ValueError(f"image_size={size} is too small for the network's pooling layers: use {unit} or more.")
     if multiples_only and size % unit:
         below = size - size % unit
-        raise ValueError(
-            f"image_size={size} does not fit: each block halves the image, "
-            f"so use a multiple of {unit}, such as {below} or {below + unit}."
-        )
+        multiples = f"a multiple of {unit}, such as {below} or {below + unit}"
+        raise ValueError(f"image_size={size} does not fit: each block halves the image, so use {multiples}.")
