@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a sweep: in a real browser, and in the events that it reads."""
+"""TensorBoard on a real sweep: what a real browser shows, and the event files."""
 
 import os
 import re
@@ -14,123 +14,137 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from fashion_vgg.runs.run import find_runs
+from fashion_vgg.runs.run import Run, find_runs
 from tests.conftest import Command
+from tests.helpers.browser import chromium
 
 pytestmark = pytest.mark.long
-
-SHOTS = Path(os.environ.get("SCREENSHOTS", "outputs/screenshots"))
-"""Where the screenshots go."""
 
 
 @pytest.fixture(scope="module")
 def sweep(fashion_vgg: Command, tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two runs of two learning rates, with a validation split."""
+    """A sweep of two learning rates, with a validation split."""
     root = tmp_path_factory.mktemp("sweep")
-    few = ["optimizer.lr=0.05,0.1", "trainer.max_epochs=3", "data.val_size=1000"]
-    done = fashion_vgg("train", "-m", *tiny, *few, root=root)
+    done = fashion_vgg("train", "-m", *tiny, "optimizer.lr=0.05,0.1", "data.val_size=1000", root=root)
     assert done.returncode == 0, done.stderr
     [folder] = root.glob("outputs/sweeps/*/*")
     return folder
 
 
 @pytest.fixture(scope="module")
+def runs(sweep: Path) -> list[Run]:
+    runs = find_runs(sweep)
+    assert len(runs) == 2
+    return runs
+
+
+@pytest.fixture(scope="module")
 def tensorboard(sweep: Path) -> Iterator[str]:
+    """The address of a TensorBoard that has loaded the sweep."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(sweep), "--host=127.0.0.1", f"--port={port}"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
-    for _ in range(300):
-        try:
-            with urllib.request.urlopen(f"{address}/data/runs") as answer:  # noqa: S310
-                if b"0.05" in answer.read():
-                    break
-        except OSError:
+    try:
+        for _ in range(600):
             assert process.poll() is None
-        time.sleep(0.1)
-    yield address
-    process.send_signal(signal.SIGTERM)
-    process.wait(30)
+            if all_runs_loaded(address):
+                break
+            time.sleep(0.1)
+        yield address
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
+def all_runs_loaded(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{address}/data/runs") as response:  # noqa: S310
+            content = response.read()
+    except OSError:
+        return False
+    return b"lr=0.05" in content and b"lr=0.1" in content
 
 
 @pytest.fixture(scope="module")
 def page() -> Iterator[Page]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        if os.environ.get("CI"):
-            pytest.fail("Chromium is missing: install it (on Debian: apt install chromium)")
-        pytest.skip("Chromium is missing")
-    SHOTS.mkdir(parents=True, exist_ok=True)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium)
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         page.set_default_timeout(60_000)
+        expect.set_options(timeout=60_000)
         yield page
-        browser.close()
 
 
-def names(sweep: Path) -> list[str]:
-    return [run.folder.name for run in find_runs(sweep)]
+def open_tab(page: Page, address: str, tab: str) -> None:
+    page.goto(f"{address}/#{tab}")
+    page.reload()  # a new fragment alone does not load the tab
 
 
-def test_the_charts_name_both_runs_by_their_overrides(sweep: Path, tensorboard: str, page: Page) -> None:
-    page.goto(f"{tensorboard}/#timeseries")
-    for name in names(sweep):
-        assert re.search(r"optimizer\.lr=0\.\d+,", name)
-        expect(page.get_by_text(name).first).to_be_visible()
-    for tag in ("train", "val", "test"):
-        expect(page.get_by_text(re.compile(rf"^{tag}/?$")).first).to_be_attached()
-    page.wait_for_timeout(3000)  # the lines come after their charts
-    page.screenshot(path=SHOTS / "scalars.png")
+def screenshot(page: Page, name: str) -> None:
+    """Save a screenshot if the environment variable SCREENSHOTS names a folder."""
+    if folder := os.environ.get("SCREENSHOTS"):
+        page.wait_for_timeout(3000)  # charts appear before their lines
+        page.screenshot(path=Path(folder, f"{name}.png"))
 
 
-def test_the_hparams_table_has_the_learning_rates_and_the_final_accuracies(
-    sweep: Path, tensorboard: str, page: Page
+def test_time_series_name_the_runs_by_their_overrides(runs: list[Run], tensorboard: str, page: Page) -> None:
+    open_tab(page, tensorboard, "timeseries")
+    for run in runs:
+        assert re.search(r"optimizer\.lr=0\.\d+,", run.folder.name)
+        expect(page.get_by_text(run.folder.name).first).to_be_visible()
+    for group in ("train", "val", "test"):
+        expect(page.get_by_text(re.compile(rf"^{group}/?$")).first).to_be_attached()
+    screenshot(page, "timeseries")
+
+
+def test_the_hparams_table_shows_learning_rates_and_best_accuracies(
+    runs: list[Run], tensorboard: str, page: Page
 ) -> None:
-    page.goto(f"{tensorboard}/#hparams")
-    page.reload()
+    open_tab(page, tensorboard, "hparams")
     expect(page.get_by_role("row")).to_have_count(3)
     expect(page.get_by_text("optimizer.lr").first).to_be_visible()
-    # As a screen reader has it: the cells' texts are not inside the cells.
+    # The accessibility tree, because the texts are not inside the cells.
     header, *rows = page.get_by_role("grid").aria_snapshot().split("- row ")[1:]
     columns = re.findall(r'- columnheader "(.*)"', header)
-    for run in find_runs(sweep):
+    for run in runs:
         [row] = [row for row in rows if run.folder.name in row]
-        shown = dict(zip(columns, re.findall(r'- gridcell(?: "(.*)")?', row), strict=True))
+        cells = dict(zip(columns, re.findall(r'- gridcell(?: "(.*)")?', row), strict=True))
         [rate] = re.findall(r"optimizer\.lr=(0\.\d+),", run.folder.name)
-        assert float(shown["optimizer.lr"]) == float(rate)
+        assert float(cells["optimizer.lr"]) == float(rate)
         for name in ("val/acc", "test/acc"):
-            assert float(shown[f"best/{name}"]) == pytest.approx(run.summary["best"][name], abs=1e-5)
-        assert "-1.0000" not in shown.values()
-    page.screenshot(path=SHOTS / "hparams.png")
+            # TensorBoard stores float32 and shows at least five digits.
+            assert float(cells[f"best/{name}"]) == pytest.approx(run.summary["best"][name], abs=1e-5)
+        assert "-1.0000" not in cells.values()
+    screenshot(page, "hparams")
 
 
-def test_train_and_evaluation_share_a_chart(tensorboard: str, page: Page) -> None:
-    page.goto(f"{tensorboard}/#custom_scalars")
-    page.reload()
+def test_custom_scalars_show_train_and_evaluation_in_one_chart(tensorboard: str, page: Page) -> None:
+    open_tab(page, tensorboard, "custom_scalars")
     expect(page.get_by_text("train, val and test").first).to_be_visible()
     for title in ("loss", "accuracy"):
         expect(page.get_by_text(title, exact=True).first).to_be_visible()
-    page.wait_for_timeout(3000)
-    page.screenshot(path=SHOTS / "custom_scalars.png")
+    screenshot(page, "custom_scalars")
 
 
-def test_the_pictures_are_there(tensorboard: str, page: Page) -> None:
-    page.goto(f"{tensorboard}/#images")
-    page.reload()
+def test_images_show_the_plots(tensorboard: str, page: Page) -> None:
+    open_tab(page, tensorboard, "images")
     for tag in ("result", "test/confusion", "test/mistakes"):
         expect(page.get_by_text(tag, exact=True).first).to_be_attached()
 
 
-def events(run: Path) -> Any:
-    return EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
+def load_events(folder: Path) -> Any:
+    return EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+
+
+def steps(folder: Path, tag: str) -> list[int]:
+    return [point.step for point in load_events(folder).Scalars(tag)]
 
 
 def hyperparameters(events: Any) -> dict[str, Any]:
@@ -139,49 +153,38 @@ def hyperparameters(events: Any) -> dict[str, Any]:
     return {key: getattr(value, value.WhichOneof("kind")) for key, value in values.items()}
 
 
-def test_the_events_say_what_they_should(sweep: Path) -> None:
-    every = {run: events(run.folder) for run in find_runs(sweep)}
-    keys = set()
-    for run, content in every.items():
-        shown = hyperparameters(content)
-        keys.add(frozenset(shown))
-        assert f"optimizer.lr={shown['optimizer.lr']}," in run.folder.name
-        assert (shown["model"], shown["data.val_size"], shown["model.ratio"]) == ("vgg5_light", 1000, 4)
-        last = {tag: content.Scalars(tag)[-1] for tag in content.Tags()["scalars"]}
-        assert last["val/acc"].value == pytest.approx(run.summary["final"]["val/acc"])
-        assert last["best/val/acc"].value == pytest.approx(run.summary["best"]["val/acc"])
-        assert last["best/test/acc"].value == pytest.approx(run.summary["best"]["test/acc"])
-        assert all(point.value >= 0 for tag in last for point in content.Scalars(tag))
+def test_event_files_contain_hyperparameters_and_metrics(runs: list[Run]) -> None:
+    events = [load_events(run.folder) for run in runs]
+    assert len({frozenset(hyperparameters(content)) for content in events}) == 1
+    for run, content in zip(runs, events, strict=True):
+        values = hyperparameters(content)
+        assert f"optimizer.lr={values['optimizer.lr']}," in run.folder.name
+        assert (values["model"], values["data.val_size"], values["model.ratio"]) == ("vgg5_light", 1000, 4)
+        scalars = {tag: content.Scalars(tag) for tag in content.Tags()["scalars"]}
+        # Event files store float32.
+        assert scalars["val/acc"][-1].value == pytest.approx(run.summary["final"]["val/acc"])
+        assert scalars["best/val/acc"][-1].value == pytest.approx(run.summary["best"]["val/acc"])
+        assert scalars["best/test/acc"][-1].value == pytest.approx(run.summary["best"]["test/acc"])
+        assert all(point.value >= 0 for points in scalars.values() for point in points)
+
+
+def test_event_files_contain_plots_and_a_layout_and_are_small(runs: list[Run]) -> None:
+    for run in runs:
+        content = load_events(run.folder)
         layout = Layout.FromString(content.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
         assert [chart.title for chart in layout.category[0].chart] == ["loss", "accuracy"]
         assert set(content.Tags()["images"]) == {"result", "test/confusion", "test/mistakes"}
         size = sum(path.stat().st_size for path in run.folder.glob("events*"))
-        assert size < 300_000  # bytes; two hundred such runs are read in seconds
-    assert len(keys) == 1
+        assert size < 300_000  # bytes; TensorBoard loads two hundred of them in seconds
 
 
-def test_a_resumed_run_with_curves_by_the_step_goes_on_in_them(
-    fashion_vgg: Command, tiny: list[str], tmp_path: Path
-) -> None:
-    by_step = "{_target_:fashion_vgg.training.StepCurves,folder:'${output_dir}',every:2}"
-    first = fashion_vgg("train", *tiny, "trainer.max_epochs=1", f"+callbacks.step_curves={by_step}", root=tmp_path)
-    assert first.returncode == 0, first.stderr
-    [run] = tmp_path.glob("outputs/train/*/*")
-    again = fashion_vgg("train", f"resume={run}", "trainer.max_epochs=3", root=tmp_path)
-    assert again.returncode == 0, again.stderr
-    for folder, tag, steps in ((run, "test/acc", [1, 2, 3]), (run / "steps", "train/loss", list(range(2, 25, 2)))):
-        assert [point.step for point in events(folder).Scalars(tag)] == steps
-
-
-def test_figures_of_the_best_checkpoint_are_there_once_however_often_it_is_resumed(
-    fashion_vgg: Command, tiny: list[str], tmp_path: Path
-) -> None:
-    first = fashion_vgg("train", *tiny, "data.val_size=1000", root=tmp_path)
-    assert first.returncode == 0, first.stderr
-    [run] = tmp_path.glob("outputs/train/*/*")
-    for epochs in (2, 3):
-        again = fashion_vgg("train", f"resume={run}", f"trainer.max_epochs={epochs}", root=tmp_path)
-        assert again.returncode == 0, again.stderr
-        content = events(run)
-        assert [point.step for point in content.Scalars("best/test/acc")] == [epochs]
-        assert [point.step for point in content.Scalars("val/acc")] == list(range(1, epochs + 1))
+def test_a_resumed_run_continues_its_curves(fashion_vgg: Command, runs: list[Run], tmp_path: Path) -> None:
+    run = shutil.copytree(runs[0].folder, tmp_path / "run")
+    every_second_step = "+callbacks.steps={_target_:fashion_vgg.training.StepCurves,folder:'${output_dir}',every:2}"
+    for epochs, overrides in ((3, [every_second_step]), (4, [])):
+        done = fashion_vgg("train", f"resume={run}", f"trainer.max_epochs={epochs}", *overrides, root=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert steps(run, "val/acc") == list(range(1, epochs + 1))
+        assert steps(run, "best/test/acc") == [epochs]  # once, however often the run is resumed
+    # Eight steps per epoch, recorded from the third epoch on.
+    assert steps(run / "steps", "train/loss") == list(range(18, 33, 2))

@@ -1,91 +1,75 @@
-"""``fashion-vgg runs``: every run there is, the newest first."""
+"""``fashion-vgg runs``: lists all runs, newest first."""
 
 import argparse
 import re
-import textwrap
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from fashion_vgg.checkpoints import run_folder
+from fashion_vgg.config.error_messages import reported_errors
 from fashion_vgg.errors import UserError
-from fashion_vgg.runs import mistakes
-from fashion_vgg.runs.comparison import kept, shared, values, words
-from fashion_vgg.runs.run import Run, find_runs
-from fashion_vgg.runs.settings_table import duration
-from fashion_vgg.runs.table import WIDTH, Table
+from fashion_vgg.runs.comparison import as_overrides, common_settings
+from fashion_vgg.runs.run import STATUSES, Run, find_runs
+from fashion_vgg.runs.table import Table, duration, wrap
 
-STATUSES = ("finished", "running", "unfinished", "diverged", "pruned", "failed")
+HEADER = ("when", "status", "accuracy", "epochs", "time", "overrides", "folder")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="fashion-vgg runs",
-        description="List the runs under outputs/, the newest first.",
-        epilog="The accuracy is that on the validation split of the best epoch, or without a split that on the test "
-        "set after the last epoch.",
+        description="List the runs in outputs/, newest first.",
+        epilog="accuracy: on the validation split at the best epoch, or on the test set at the last epoch.",
     )
-    parser.add_argument("words", nargs="*", help="list those alone whose overrides or folder contain all of these")
-    parser.add_argument("--status", choices=STATUSES, help="list those of this status alone")
-    parser.add_argument(
-        "--root",
-        type=Path,
-        metavar="FOLDER",
-        default=run_folder.outputs_folder(),
-        help="where to look (default: %(default)s)",
-    )
-    options = parser.parse_args()
-    with mistakes.told():
-        found = listed(options.root, options.words, options.status)
-        common = shared(found) if len(found) > 1 else {}
+    add = parser.add_argument
+    add("text", nargs="*", help="list only runs whose overrides or folder contain all these texts")
+    add("--status", choices=STATUSES, help="list only runs with this status")
+    root = run_folder.outputs_folder()
+    add("--root", type=Path, metavar="FOLDER", default=root, help="search this folder (default: %(default)s)")
+    args = parser.parse_args()
+    with reported_errors("runs"):
+        runs = select_runs(args.root, args.text, args.status)
+        common = common_settings(runs) if len(runs) > 1 else {}
         if common:
-            print(textwrap.fill(f"All with {words(common)}.", WIDTH, break_on_hyphens=False), end="\n\n")
-        print(table(found, but=common).text())
+            print(wrap(f"Common settings: {as_overrides(common)}"), end="\n\n")
+        print(Table(HEADER, [_row(run, common) for run in runs]).text())
 
 
-def listed(root: Path, having: Sequence[str] = (), status: str | None = None) -> list[Run]:
-    """The runs below a folder whose overrides or folder contain every word, and that are of a status.
+def select_runs(root: Path, texts: Sequence[str] = (), status: str | None = None) -> list[Run]:
+    """The runs in a folder whose overrides or path contain all texts, and that have the status.
 
     Raises:
         UserError: there is no such folder, or no such run.
     """
     if not root.is_dir():
-        raise UserError(f"{root}: there is no such folder. Name one with --root.")
-    every = find_runs(root)
-    found = [
+        raise UserError(f"{root}: no such folder. Name one with --root.")
+    runs = find_runs(root)
+    selected = [
         run
-        for run in every
-        if all(word in f"{' '.join(run.overrides)} {run.folder}" for word in having) and status in (None, run.status)
+        for run in runs
+        if all(text in f"{' '.join(run.overrides)} {run.folder}" for text in texts) and status in (None, run.status)
     ]
-    if not found:
-        raise UserError(f"{root}: none of its {len(every)} runs is so." if every else f"{root}: there is no run in it.")
-    return found
+    if not selected:
+        raise UserError(f"{root}: none of the {len(runs)} runs matches." if runs else f"{root}: contains no run.")
+    return selected
 
 
-def table(found: Sequence[Run], but: Collection[str] = ()) -> Table:
-    """A row for each run, its overrides ``but`` those of some keys, its folder as it can be typed from here."""
-    header = ["when", "status", "accuracy", "epochs", "time", "overrides", "folder"]
-    return Table(header, [_row(run, but) for run in found])
-
-
-def _row(run: Run, but: Collection[str]) -> list[str]:
-    when = re.findall(r"(\d{4}-\d\d-\d\d)/(\d\d)-(\d\d)-\d\d", run.folder.absolute().as_posix())
-    name = "val/acc" if "val/acc" in kept(run) else "test/acc"
-    accuracy = kept(run).get(name)
+def _row(run: Run, common: Collection[str]) -> list[str]:
+    """The cells of a run, without the overrides of the ``common`` keys."""
+    folder, working_directory = run.folder.absolute(), Path.cwd()
+    started = re.findall(r"(\d{4}-\d\d-\d\d)/(\d\d)-(\d\d)-\d\d", folder.as_posix())
+    split = "val" if "val/acc" in run.metrics else "test"
+    accuracy = run.metrics.get(f"{split}/acc")
     seconds = run.summary.get("wall_seconds")
     return [
-        "{} {}:{}".format(*when[-1]) if when else "",
+        "{} {}:{}".format(*started[-1]) if started else "",
         run.status,
-        "" if accuracy is None else f"{accuracy:.4f} {name.partition('/')[0]}",
+        "" if accuracy is None else f"{accuracy:.4f} {split}",
         str(len(run.rows)),
         "" if seconds is None else duration(seconds),
-        words({key: value for key, value in values(run).items() if key not in but}),
-        str(_from_here(run.folder)),
+        as_overrides({key: value for key, value in run.settings.items() if key not in common}),
+        str(folder.relative_to(working_directory) if folder.is_relative_to(working_directory) else run.folder),
     ]
-
-
-def _from_here(folder: Path) -> Path:
-    here = Path.cwd()
-    return folder.absolute().relative_to(here) if folder.absolute().is_relative_to(here) else folder
 
 
 if __name__ == "__main__":

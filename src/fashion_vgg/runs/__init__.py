@@ -1,1 +1,1 @@
-"""The folders of finished and running trainings: status, metrics, comparison."""
+"""Reads and compares the folders of runs."""

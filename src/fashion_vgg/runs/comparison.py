@@ -1,164 +1,171 @@
-"""A folder's runs by setting: what differs among them, and their figures over the seeds, the best first."""
+"""Compares the runs of a folder: groups them by their settings, and ranks the groups by a metric."""
 
-from collections import Counter
+import csv
+import io
+import math
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 
-from fashion_vgg.config.overrides import key_of
 from fashion_vgg.errors import UserError
-from fashion_vgg.runs.run import Row, Run, find_runs
+from fashion_vgg.runs.run import Run, find_runs
+from fashion_vgg.runs.table import Table, duration
 
-SEEDS = ("seed", "data.seed")
-"""The keys whose values repeat a setting rather than make another."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """The runs that differ in their seeds alone, and the overrides that tell them from the others' runs."""
-
-    values: dict[str, str]
-    runs: list[Run]
-
-    def figures(self, name: str) -> list[float]:
-        """A metric of each finished run that has it."""
-        return [value for run in self.runs if (value := figure(run, name)) is not None]
-
-    def costs(self, name: str) -> list[float]:
-        """``wall_seconds`` or ``images_per_sec`` of each finished run."""
-        return [run.summary[name] for run in self.runs if run.summary.get(name) is not None]
-
-    @property
-    def status(self) -> str:
-        """The runs' status, or how many there are of each."""
-        counts = Counter(run.status for run in self.runs)
-        return next(iter(counts)) if len(counts) == 1 else ", ".join(f"{n} {status}" for status, n in counts.items())
+SEED_KEYS = ("seed", "data.seed")
+"""Runs that differ only in these settings are repetitions."""
+COSTS = ("wall_seconds", "images_per_sec")
+"""The columns of the CSV file that describe a whole run, from ``summary.json``."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a report says, however it is shown.
+    """The runs of a folder in groups. The runs of a group differ only in their random seeds.
 
-    Args:
-        folder: of the runs.
-        common: the overrides that all runs share.
-        keys: those that differ, but for the seeds.
-        seeds: the keys of the seeds, where they differ.
-        metric: the name of the figure that is compared.
-        selected: whether a validation split selects the epoch that a figure is of; else it is the last.
-        settings: the best first, those without a finished run last.
+    Attributes:
+        folder: the folder that contains the runs.
+        common: the settings that all runs share.
+        keys: the keys of the other settings, except seeds.
+        seed_keys: the keys of the seeds that differ.
+        metric: the metric that ranks the groups.
+        best_epoch: whether metrics are those of the best epoch on a validation split; otherwise of the last epoch.
+        groups: best mean first; groups without a finished run last.
     """
 
     folder: Path
     common: dict[str, str]
     keys: list[str]
-    seeds: list[str]
+    seed_keys: list[str]
     metric: str
-    selected: bool
-    settings: list[Setting]
+    best_epoch: bool
+    groups: list[list[Run]]
 
     @property
-    def figures(self) -> list[str]:
-        """The metrics to show: the one that is compared, and beside one of a validation split the test's."""
-        return [self.metric, "test/acc"] if self.metric == "val/acc" else [self.metric]
+    def runs(self) -> list[Run]:
+        """All runs, in the order of the groups."""
+        return [run for group in self.groups for run in group]
 
-    @property
-    def epoch(self) -> str:
-        """Of which epoch the figures are."""
-        return "the epoch that is best on the validation split" if self.selected else "the last epoch"
+    def label(self, run: Run) -> str:
+        """The settings that distinguish a run from the others, as overrides."""
+        keys = [*self.keys, *self.seed_keys]
+        return as_overrides({key: run.settings[key] for key in keys if key in run.settings}) or run.folder.name
 
-    def name(self, run: Run) -> str:
-        """What tells a run from the others, in words as on the command line."""
-        own = values(run)
-        return words({key: own[key] for key in [*self.keys, *self.seeds] if key in own}) or run.folder.name
+    def notes(self) -> list[str]:
+        """Sentences about the table: the common settings, and what the metrics mean."""
+        epoch = "the epoch that is best on the validation split" if self.best_epoch else "the last epoch"
+        repeated = any(len(group) > 1 for group in self.groups)
+        statistics = ": mean ± sample standard deviation over the finished runs" if repeated else ""
+        metrics = f"{' and '.join(self._shown_metrics())} of {epoch}{statistics}."
+        return [f"Common settings: {as_overrides(self.common)}", metrics] if self.common else [metrics]
+
+    def table(self) -> Table:
+        """One row per group."""
+        header = [*self.keys, "runs", *self._shown_metrics(), "time", "images/s", "status"]
+        return Table(header, [self._row(group) for group in self.groups])
+
+    def to_csv(self) -> str:
+        """One row per run, in full precision; a cell is empty if the run does not have the value.
+
+        ``images_per_sec`` is the average over the run; ``folder`` is relative to the folder of the comparison.
+        """
+        logged = dict.fromkeys(name for run in self.runs for name in run.metrics)
+        metrics = [name for name in logged if name not in ("epoch", "images_per_sec")]
+        keys = [*self.keys, *self.seed_keys]
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*keys, "status", "epochs", *metrics, *COSTS, "error", "folder"])
+        for run in self.runs:
+            settings, scores, costs = map(run.settings.get, keys), map(run.score, metrics), map(run.summary.get, COSTS)
+            folder = run.folder.relative_to(self.folder).as_posix()
+            writer.writerow([*settings, run.status, len(run.rows), *scores, *costs, run.outcome.get("error"), folder])
+        return file.getvalue()
+
+    def _shown_metrics(self) -> list[str]:
+        return ["val/acc", "test/acc"] if self.metric == "val/acc" else [self.metric]
+
+    def _row(self, group: list[Run]) -> list[str]:
+        seconds, speeds = [_without_none(run.summary.get(name) for run in group) for name in COSTS]
+        statuses = Counter(run.status for run in group)
+        return [
+            *(group[0].settings.get(key, "") for key in self.keys),
+            str(len(group)),
+            *(_mean_and_deviation(name, scores(group, name)) for name in self._shown_metrics()),
+            duration(mean(seconds)) if seconds else "",
+            f"{mean(speeds):,.0f}" if speeds else "",
+            group[0].status if len(statuses) == 1 else ", ".join(f"{n} {status}" for status, n in statuses.items()),
+        ]
 
 
 def compare(folder: Path, metric: str | None = None) -> Comparison:
-    """Compare the runs at or below a folder.
+    """Compare the runs in a folder and its subfolders.
 
     Args:
-        folder: of a sweep, of a single run, or of several sweeps.
-        metric: the name of a column of ``metrics.csv``; by default ``val/acc`` where all finished runs have a
-            validation split, else ``test/acc``.
+        folder: of a run, of a sweep, or of several sweeps.
+        metric: a column of ``metrics.csv``; by default ``val/acc`` if all finished runs have a validation split,
+            otherwise ``test/acc``.
 
     Raises:
-        UserError: there is no such folder, no run in it, or no run with that metric.
+        UserError: the folder does not exist, it contains no run, or no run logged the metric.
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder}: there is no such folder. fashion-vgg runs lists those there are.")
-    found = find_runs(folder)[::-1]
-    if not found:
-        raise UserError(f"{folder}: there is no run in it. fashion-vgg runs lists those there are.")
-    keys = list(dict.fromkeys(key for run in found for key in values(run)))
-    common = shared(found)
-    differing = [key for key in keys if key not in common and key not in SEEDS]
-    judged = [run for run in found if run.status == "finished"] or found
-    selected = all("val/acc" in kept(run) for run in judged)
-    metric = _checked(metric, judged) if metric else "val/acc" if selected else "test/acc"
-    return Comparison(
-        folder=folder,
-        common=common,
-        keys=differing,
-        seeds=[key for key in keys if key in SEEDS and key not in common],
-        metric=metric,
-        selected=selected,
-        settings=_ranked(_merged(found, differing), metric),
-    )
+    runs = find_runs(folder)[::-1]
+    if not runs:
+        problem = "the folder contains no run" if folder.is_dir() else "no such folder"
+        raise UserError(f"{folder}: {problem}. List all runs with: fashion-vgg runs")
+    common = common_settings(runs)
+    differing = [key for key in dict.fromkeys(key for run in runs for key in run.settings) if key not in common]
+    keys = [key for key in differing if key not in SEED_KEYS]
+    finished = [run for run in runs if run.status == "finished"] or runs
+    best_epoch = all("val/acc" in run.metrics for run in finished)
+    logged = dict.fromkeys(name for run in finished for name in run.metrics if name != "epoch")
+    if metric and metric not in logged:
+        raise UserError(f"--metric {metric}: no run logged it. Available: {', '.join(logged) or 'none'}.")
+    metric = metric or ("val/acc" if best_epoch else "test/acc")
+    seed_keys = [key for key in differing if key in SEED_KEYS]
+    return Comparison(folder, common, keys, seed_keys, metric, best_epoch, _rank(_group(runs, keys), metric))
 
 
-def values(run: Run) -> dict[str, str]:
-    """A run's overrides by key, the last one of a key; ``removed`` for one that takes its key away."""
-    return {key_of(word): word.partition("=")[2] if word[0] != "~" else "removed" for word in run.overrides}
+def common_settings(runs: Sequence[Run]) -> dict[str, str]:
+    """The settings that all runs share."""
+    first, *others = [run.settings for run in runs]
+    return {key: value for key, value in first.items() if all(other.get(key) == value for other in others)}
 
 
-def shared(found: Sequence[Run]) -> dict[str, str]:
-    """The overrides that all of the runs have."""
-    first, *others = map(values, found)
-    return {key: value for key, value in first.items() if all(own.get(key) == value for own in others)}
-
-
-def words(overrides: dict[str, str]) -> str:
-    """Overrides as on the command line."""
-    return " ".join(f"{key}={value}" for key, value in overrides.items())
-
-
-def kept(run: Run) -> Row:
-    """The figures of the epoch whose weights a run keeps: the best with a validation split, else the last."""
-    if not run.summary:
-        return run.rows[-1] if run.rows else {}
-    best: Row = run.summary.get("best", {})
-    final: Row = run.summary.get("final", {})
-    return best if "val/acc" in best else final
-
-
-def figure(run: Run, name: str) -> float | None:
-    """A metric of a finished run; None of one that has not finished, and of a value that is no number."""
-    return kept(run).get(name) if run.summary else None
+def as_overrides(settings: dict[str, str]) -> str:
+    """Settings as they are typed on the command line."""
+    return " ".join(f"{key}={value}" for key, value in settings.items())
 
 
 def lower_is_better(metric: str) -> bool:
-    """Whether the best run has the least of it."""
+    """Whether the metric is a loss."""
     return metric.endswith("loss")
 
 
-def _checked(metric: str, judged: Iterable[Run]) -> str:
-    names = list(dict.fromkeys(name for run in judged for name in kept(run) if name != "epoch"))
-    if metric not in names:
-        raise UserError(f"--metric {metric}: no run has it. There are: {', '.join(names) or 'none yet'}.")
-    return metric
+def scores(group: Sequence[Run], metric: str) -> list[float]:
+    """The metric of each finished run that logged it."""
+    return _without_none(run.score(metric) for run in group)
 
 
-def _merged(found: Iterable[Run], keys: list[str]) -> list[Setting]:
-    settings: dict[tuple[str | None, ...], Setting] = {}
-    for run in found:
-        own = values(run)
-        setting = Setting({key: own[key] for key in keys if key in own}, [])
-        settings.setdefault(tuple(own.get(key) for key in keys), setting).runs.append(run)
-    return list(settings.values())
+def _group(runs: Iterable[Run], keys: Sequence[str]) -> list[list[Run]]:
+    groups: dict[tuple[str | None, ...], list[Run]] = defaultdict(list)
+    for run in runs:
+        groups[tuple(map(run.settings.get, keys))].append(run)
+    return list(groups.values())
 
 
-def _ranked(settings: list[Setting], metric: str) -> list[Setting]:
-    scored = [setting for setting in settings if setting.figures(metric)]
-    scored.sort(key=lambda setting: mean(setting.figures(metric)), reverse=not lower_is_better(metric))
-    return [*scored, *(setting for setting in settings if not setting.figures(metric))]
+def _rank(groups: Iterable[list[Run]], metric: str) -> list[list[Run]]:
+    def key(group: list[Run]) -> float:
+        values = scores(group, metric)
+        return (mean(values) if lower_is_better(metric) else -mean(values)) if values else math.inf
+
+    return sorted(groups, key=key)
+
+
+def _mean_and_deviation(metric: str, values: Sequence[float]) -> str:
+    statistics = [mean(values), stdev(values)] if len(values) > 1 else values
+    digits = ".4f" if metric.endswith(("acc", "loss")) else ".4g"
+    return " ± ".join(format(value, digits) for value in statistics)
+
+
+def _without_none(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]

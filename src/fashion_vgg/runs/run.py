@@ -1,4 +1,4 @@
-"""A run's folder read back: status, metrics, summary. Imports neither torch nor Lightning."""
+"""Reads the folder of a run: status, settings, metrics, summary. Imports neither torch nor Lightning."""
 
 import csv
 import json
@@ -9,19 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from fashion_vgg.checkpoints.run_folder import CONFIG, METRICS, OUTCOME, SUMMARY, is_locked, recorded_overrides
+from fashion_vgg.config.overrides import key_of
 
-Row = dict[str, float]
+Metrics = dict[str, float]
+STATUSES = ("finished", "running", "unfinished", "diverged", "pruned", "failed")
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run, whatever its status."""
+    """The folder of one training, whatever its status."""
 
     folder: Path
 
     @cached_property
     def status(self) -> str:
-        """``finished``, ``running``, ``unfinished`` (killed or stopped), ``diverged``, ``pruned`` or ``failed``."""
+        """One of `STATUSES`; a run that was killed or stopped is ``unfinished``."""
         if (self.folder / SUMMARY).exists():
             return "finished"
         if is_locked(self.folder):
@@ -35,26 +37,44 @@ class Run:
 
     @cached_property
     def outcome(self) -> dict[str, Any]:
-        """``status`` and ``error`` of a sweep's job that did not finish, else empty."""
+        """``status`` and ``error`` of a sweep's job that did not finish; otherwise empty."""
         return _read_json(self.folder / OUTCOME)
 
     @cached_property
     def overrides(self) -> list[str]:
-        """The overrides that the run was started with."""
+        """The Hydra overrides that the run was started with."""
         return recorded_overrides(self.folder)
 
     @cached_property
-    def rows(self) -> list[Row]:
-        """The metrics of each epoch, ``epoch`` counted from 1; a metric that an epoch lacks is left out."""
+    def settings(self) -> dict[str, str]:
+        """The overrides by key. The last override of a key counts; the value of ``~key`` is ``removed``."""
+        return {key_of(word): "removed" if word[0] == "~" else word.partition("=")[2] for word in self.overrides}
+
+    @cached_property
+    def rows(self) -> list[Metrics]:
+        """The rows of ``metrics.csv``, one per epoch, without the empty cells; ``epoch`` starts at 1."""
         try:
             with (self.folder / METRICS).open(newline="") as file:
                 return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
         except FileNotFoundError:
             return []
 
+    @cached_property
+    def metrics(self) -> Metrics:
+        """The metrics of the best epoch on the validation split; without a split, or unfinished, of the last epoch."""
+        if not self.summary:
+            return self.rows[-1] if self.rows else {}
+        best: Metrics = self.summary.get("best", {})
+        final: Metrics = self.summary.get("final", {})
+        return best if "val/acc" in best else final
+
+    def score(self, metric: str) -> float | None:
+        """The value of a metric; None if the run is not finished, or if the value is missing, NaN or infinite."""
+        return self.metrics.get(metric) if self.summary else None
+
 
 def find_runs(root: Path) -> list[Run]:
-    """The runs at or below a folder, newest first by the date in their path."""
+    """The runs in ``root`` and its subfolders, newest first by the date in their path."""
     folders = {path.parent for name in (CONFIG, OUTCOME) for path in root.rglob(name) if path.parent.name != ".hydra"}
     return [Run(folder) for folder in sorted(folders, key=lambda folder: (_date(folder), folder), reverse=True)]
 

@@ -1,8 +1,9 @@
-"""What a finished run says of itself: the seed's two lines, and ``summary.json``."""
+"""The result of a finished run: ``summary.json`` and the two lines that the book prints."""
 
 import json
 import math
 import platform
+import re
 import subprocess
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -13,37 +14,39 @@ from typing import Any
 import torch
 
 from fashion_vgg import atomic
-
-Row = dict[str, float]
+from fashion_vgg.runs.run import Metrics
 
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "tensorboard")
 
 
 def summarize(
-    rows: Sequence[Row],
-    test: Row,
+    rows: Sequence[Metrics],
+    test: Metrics,
     wall_seconds: float,
     device: torch.device,
     devices: int,
     overrides: Sequence[str],
 ) -> dict[str, Any]:
-    """The content of ``summary.json``: figures, cost, and what it takes to repeat them.
+    """The content of ``summary.json``: metrics, cost, and what is needed to reproduce them.
 
     Args:
-        rows: the figures by epoch, as a `History` keeps them.
-        test: figures on the test set of the checkpoint that was best in validation; empty where there is no validation
-            split, since the rows have them then.
-        wall_seconds: of the training, with its evaluations and checkpoints.
-        device: the one that trained, or the first of several.
-        devices: how many of them trained.
-        overrides: the command line's.
+        rows: the metrics of each epoch, at least one (see `History`).
+        test: the test metrics of the checkpoint with the best validation accuracy; empty without a validation split,
+            because ``rows`` contains the test metrics then.
+        wall_seconds: duration of the training, including evaluation and checkpoints.
+        device: the device that trained, or the first of several.
+        devices: number of devices.
+        overrides: the Hydra overrides.
     """
-    scored = "val/acc" if test else "test/acc"
+    accuracy = "val/acc" if test else "test/acc"
     speeds = [row["images_per_sec"] for row in rows if "images_per_sec" in row]
     return {
         "final": rows[-1],
-        # Under the seed's protocol this records the top of the curve and selects nothing: the last step is kept.
-        "best": {**max((row for row in rows if scored in row), key=lambda row: row[scored], default=rows[-1]), **test},
+        # Without a validation split this is for information only: the weights of the last step are the result.
+        "best": {
+            **max((row for row in rows if accuracy in row), key=lambda row: row[accuracy], default=rows[-1]),
+            **test,
+        },
         "epochs": len(rows),
         "wall_seconds": round(wall_seconds, 3),
         "images_per_sec": round(harmonic_mean(speeds), 1) if speeds else None,
@@ -53,7 +56,7 @@ def summarize(
 
 
 def environment(device: torch.device, overrides: Sequence[str]) -> dict[str, Any]:
-    """What it takes to repeat a figure: the hardware, the versions, the commit, the command line's overrides."""
+    """What is needed to reproduce a measurement: hardware, versions, git commit, overrides."""
     return {
         "device": str(device),
         "device_name": device_name(device),
@@ -65,20 +68,44 @@ def environment(device: torch.device, overrides: Sequence[str]) -> dict[str, Any
 
 
 def write(path: Path, summary: dict[str, Any]) -> None:
-    """Write it whole or not at all: where the file is, the run has finished."""
+    """Write ``summary.json`` atomically. The file marks the run as finished."""
     atomic.write(path, json.dumps(_finite(summary), indent=2, allow_nan=False) + "\n")
 
 
 def result_lines(summary: dict[str, Any]) -> str:
-    """The two lines that the seed's trainer prints at its end: of the last step, or with a split of the best epoch."""
+    """The two lines that the book prints after a training: metrics, and examples per second.
+
+    The metrics are those of the best epoch on the validation split, or without a split of the last epoch.
+    """
     names = {"loss": "train/loss", "train acc": "train/acc", "val acc": "val/acc", "test acc": "test/acc"}
-    kept = summary["best" if "val/acc" in summary["best"] else "final"]
-    figures = ", ".join(f"{label} {kept[name]:.3f}" for label, name in names.items() if name in kept)
-    return f"{figures}\n{summary['images_per_sec']} examples/sec on {summary['device']}"
+    metrics = summary["best" if "val/acc" in summary["best"] else "final"]
+    results = ", ".join(f"{label} {metrics[name]:.3f}" for label, name in names.items() if name in metrics)
+    return f"{results}\n{summary['images_per_sec']} examples/sec on {summary['device']}"
+
+
+def device_name(device: torch.device) -> str:
+    """The model name of the GPU or of the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    model = re.search(r"^model name\s*: (.+)", cpuinfo.read_text() if cpuinfo.exists() else "", re.MULTILINE)
+    return model[1] if model else platform.processor() or platform.machine()
+
+
+def git_commit() -> str | None:
+    """The commit of the checkout, with ``-dirty`` if files are modified; None for an installed package."""
+    checkout = Path(__file__).parents[3]
+    if not (checkout / ".git").exists():
+        return None
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def _finite(value: Any) -> Any:
-    """NaN and infinities, which JSON does not have, as None."""
+    """Replace NaN and infinities, which JSON does not support, by None."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
@@ -88,26 +115,4 @@ def _version(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:  # a copy on PYTHONPATH
-        return None
-
-
-def device_name(device: torch.device) -> str:
-    """The model of the GPU or of the processor."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = [line for line in lines if line.startswith("model name")]
-    return models[0].partition(": ")[2] if models else platform.processor() or platform.machine()
-
-
-def git_commit() -> str | None:
-    """The checkout's commit, with ``-dirty`` where files differ from it; None for an installed copy."""
-    checkout = Path(__file__).parents[3]
-    if not (checkout / ".git").exists():
-        return None
-    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
         return None

@@ -1,12 +1,13 @@
-"""A report as one HTML file, which needs no network."""
+"""Renders a comparison as one HTML file that works offline."""
 
 import html
-from typing import Any
+from collections.abc import Iterable
 
+import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from fashion_vgg.runs import charts, settings_table
-from fashion_vgg.runs.comparison import Comparison
+from fashion_vgg.runs import report_charts
+from fashion_vgg.runs.comparison import Comparison, scores
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 1200px; margin: 2em auto;
@@ -26,11 +27,11 @@ td i { display: inline-block; width: .8em; height: .8em; border-radius: 50%; }
 """
 
 
-def page(comparison: Comparison) -> str:
-    """The page: the table, the curves of all runs, the swept parameters against the metric."""
+def render(comparison: Comparison) -> str:
+    """The HTML of a page with the table, the learning curves, and the settings against the metric."""
     title = html.escape("/".join(comparison.folder.absolute().parts[-2:]))
-    notes = "\n".join(f"<p>{html.escape(note)}</p>" for note in settings_table.notes(comparison))
-    colours = charts.colours(len(comparison.settings))
+    notes = "\n".join(f"<p>{html.escape(note)}</p>" for note in comparison.notes())
+    colors = report_charts.group_colors(len(comparison.groups))
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -44,7 +45,7 @@ def page(comparison: Comparison) -> str:
 <h1>{title}</h1>
 {notes}
 <div class="wide">
-{settings_table.table(comparison).html(colours)}
+{comparison.table().html(colors)}
 </div>
 {_charts(comparison)}
 </body>
@@ -53,21 +54,21 @@ def page(comparison: Comparison) -> str:
 
 
 def _charts(comparison: Comparison) -> str:
-    """The elements of all charts that the runs have figures for."""
-    recorded = {name for setting in comparison.settings for run in setting.runs for row in run.rows for name in row}
-    metrics = [name for name in dict.fromkeys([comparison.metric, "train/loss"]) if name in recorded]
-    parts = [_side_by_side([charts.curves(comparison, metric) for metric in metrics])]
-    if comparison.keys and any(setting.figures(comparison.metric) for setting in comparison.settings):
-        parts.append(_element(charts.parallel_coordinates(comparison)))
-        against = [charts.scatter(comparison, key) for key in charts.numeric_keys(comparison)]
-        parts.append(_side_by_side(against))
+    """The charts that the runs have data for."""
+    logged = {name for run in comparison.runs for row in run.rows for name in row}
+    metrics = [name for name in dict.fromkeys([comparison.metric, "train/loss"]) if name in logged]
+    parts = [_two_columns(report_charts.learning_curves(comparison, metric) for metric in metrics)]
+    if comparison.keys and scores(comparison.groups[0], comparison.metric):
+        parts.append(_element(report_charts.parallel_coordinates(comparison)))
+        keys = report_charts.numeric_keys(comparison)
+        parts.append(_two_columns(report_charts.scatter_plot(comparison, key) for key in keys))
     return "\n".join(parts)
 
 
-def _side_by_side(charts: list[Any]) -> str:
+def _two_columns(charts: Iterable[go.Figure]) -> str:
     return f'<div class="charts">{"".join(f"<div>{_element(chart)}</div>" for chart in charts)}</div>'
 
 
-def _element(chart: Any) -> str:
+def _element(chart: go.Figure) -> str:
     config = {"displaylogo": False, "responsive": True}
     return str(chart.to_html(full_html=False, include_plotlyjs=False, config=config))
