@@ -9,7 +9,7 @@ fashion-vgg fetch
 FAULTS_TABLE=$(mktemp)
 export FAULTS=long FAULTS_TABLE
 status=0
-pytest tests/faults tests/test_fashion_mnist.py "$@" || status=$?
+pytest tests/faults tests/data/test_fashion_mnist.py tests/data/test_download.py "$@" || status=$?
 python - "$FAULTS_TABLE" <<'PYTHON'
 import json, sys
 from collections import Counter
