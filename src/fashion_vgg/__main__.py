@@ -1,24 +1,28 @@
 """``fashion-vgg <command> [hydra overrides]``, and the same as ``python -m fashion_vgg``."""
 
 import argparse
-import runpy
+import importlib
 import sys
 
 from fashion_vgg import __version__
+from fashion_vgg.checkpoints import signals
+from fashion_vgg.config import targets
+from fashion_vgg.config.error_messages import reported_errors
 
 COMMANDS = {
-    "fetch": "get the data set now; train does it by itself",
-    "train": "train a network, or several with -m",
-    "test": "score a run's weights on the test set",
+    "fetch": "download the data set; train does so by itself",
+    "train": "train a network, or a sweep of networks with -m",
+    "test": "loss and accuracy of a run's weights on the test set",
     "export": "write a run's weights as safetensors, with a checksum",
-    "bench": "measure training on this machine against the seed's loop and the hardware's limit",
-    "describe": "print what each part of a network costs, alone or beside others, and draw it",
+    "bench": "measure training on this machine against the book's loop and the hardware's limit",
+    "describe": "print what each layer of a network costs, compare networks, draw them",
     "runs": "list the runs, newest first",
     "report": "compare the runs of a sweep: a table, and a page with their curves",
 }
 
 
 def main() -> None:
+    """Run the command that the first argument names."""
     parser = argparse.ArgumentParser(
         prog="fashion-vgg",
         usage="fashion-vgg <command> [overrides]",
@@ -29,10 +33,14 @@ def main() -> None:
     )
     parser.add_argument("--version", action="version", version=f"fashion-vgg {__version__}")
     parser.add_argument("command", choices=COMMANDS, help=argparse.SUPPRESS)
-    command = parser.parse_args(sys.argv[1:2]).command
-    # As `python -m fashion_vgg.commands.<command>`: so Lightning starts a training's further processes.
-    sys.argv = [sys.argv[0], *sys.argv[2:]]
-    runpy.run_module(f"fashion_vgg.commands.{command}", run_name="__main__", alter_sys=True)
+    name = parser.parse_args(sys.argv[1:2]).command
+    signals.listen()
+    with reported_errors(name):
+        command = importlib.import_module(f"fashion_vgg.commands.{name}")
+        targets.check_config_folders(sys.argv[2:])
+        # Hydra reads sys.argv, so the command line is expanded in place.
+        sys.argv[1:] = getattr(command, "expand", list)(sys.argv[2:])
+        command.main()
 
 
 if __name__ == "__main__":

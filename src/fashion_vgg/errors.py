@@ -1,46 +1,43 @@
-"""The exceptions that are shown to the user as their message alone, without a traceback."""
+"""Errors that the user sees as one or two lines, without a traceback."""
 
 import signal
 
 
 class UserError(Exception):
-    """A mistake or a circumstance that the user can mend: the message says what was wrong, where, and what to do."""
+    """A mistake that the user can correct: the message says what is wrong, where, and what to do."""
 
     status = 2
 
 
 class TrainingError(UserError):
-    """A training that went wrong though its settings are valid: it diverged, or a process of it died."""
+    """A training failed although its settings are valid: it diverged, or one of its processes died."""
 
     status = 1
 
 
 class DivergedError(TrainingError):
-    """The loss is no number any more."""
+    """The loss is NaN or infinite."""
 
 
 class PrunedError(TrainingError):
-    """A search gave up a training that is worse than others were by then."""
+    """Optuna pruned the trial."""
 
 
 class Stopped(BaseException):
-    """A signal asked the command to stop.
+    """A signal stopped the command.
 
-    Not an `Exception`, so that nothing on the way, a sweep's next job least of all, takes it for a failure and goes on.
+    It derives from `BaseException`, so that no handler for failures catches it and starts a sweep's next job.
 
     Args:
-        signum: the signal; 0 in the further processes of a training, which end without a word when the first one stops.
+        signum: the signal; 0 in the further processes of a training, which stop silently along with the first one.
+        message: by default the name of the signal.
     """
 
     def __init__(self, signum: int, message: str = "") -> None:
-        super().__init__(message)
+        super().__init__(message or (f"Stopped by {signal.Signals(signum).name}." if signum else ""))
         self.signum = signum
 
     @property
     def status(self) -> int:
-        """The exit status by the shell's rule: 130 for Ctrl-C, 143 for SIGTERM."""
+        """The exit status that shells use: 130 for Ctrl-C, 143 for SIGTERM."""
         return 128 + self.signum if self.signum else 0
-
-    def __str__(self) -> str:
-        said = super().__str__()
-        return said or (f"Stopped by {signal.Signals(self.signum).name}." if self.signum else "")

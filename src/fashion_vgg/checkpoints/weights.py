@@ -1,36 +1,35 @@
-"""A network's weights alone: taken from a checkpoint, published as `safetensors`, held against a network."""
+"""A network's weights: read from a run or a file, published as `safetensors`, loaded as initial weights."""
 
 import hashlib
+import logging
+import re
 from collections.abc import Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 from torch import Tensor, nn
 
 from fashion_vgg import atomic
 from fashion_vgg.checkpoints import checkpoint_io
 from fashion_vgg.errors import UserError
+from fashion_vgg.models import torchvision_weights
+
+log = logging.getLogger(__name__)
 
 State = dict[str, Tensor]
 
-_OF_CLASSIFIER = "net."
-_COMPILED = "_orig_mod."  # what a network wrapped by torch.compile puts before its keys
+_CLASSIFIER_PREFIX = "net."
+_COMPILED_PREFIX = "_orig_mod."  # of a network wrapped by torch.compile
+_HEAD_PREFIXES = ("head.", "classifier.")
+"""Of the head's tensors, in our names and in torchvision's."""
+_TORCHVISION_FILE = re.compile(r"^vgg\d\d(?:_bn)?-([0-9a-f]{8})\.pth$")
+"""Torchvision's file names end in the first digits of the file's SHA-256."""
 
 
-def load(path: Path) -> State:
-    """The network's weights in a checkpoint, or in a `publish`-ed file, whose checksum beside it is verified.
-
-    Raises:
-        UserError: the file is not there, is cut or altered, or holds no weights of a network.
-    """
-    if path.suffix == ".safetensors":
-        return _published(path)
-    state = checkpoint_io.load(path)["state_dict"]
-    return {name.removeprefix(_OF_CLASSIFIER): value for name, value in state.items() if isinstance(value, Tensor)}
-
-
-def file_of(path: Path) -> Path:
-    """The file itself, or of a run's folder the best checkpoint, or else the last.
+def weights_file(path: Path) -> Path:
+    """The file that a path names: itself, or a run's best checkpoint, or else its last one.
 
     Raises:
         UserError: the folder has none.
@@ -43,65 +42,125 @@ def file_of(path: Path) -> Path:
     raise UserError(f"{path} has no checkpoint.")
 
 
-def publish(state: Mapping[str, Tensor], path: Path) -> Path:
-    """Write weights as ``path`` and, in the form of ``sha256sum``, their SHA-256 beside it, whose path is returned."""
-    import safetensors.torch  # here, since training does without
-
-    content = safetensors.torch.save({name: value.contiguous() for name, value in state.items()})
-    atomic.write(path, content)
-    beside = _checksum(path)
-    atomic.write(beside, f"{hashlib.sha256(content).hexdigest()}  {path.name}\n")
-    return beside
-
-
-def fitting(state: Mapping[str, Any], module: nn.Module) -> dict[str, Any]:
-    """A state under the module's own names, those of a compiled network too.
+def load(path: Path) -> State:
+    """The network's weights in a checkpoint, or in a `publish`-ed file, whose checksum is verified.
 
     Raises:
-        UserError: a tensor is missing, left over, or of another shape.
+        UserError: the file is missing, truncated or altered, or holds no weights.
     """
-    state = {name.replace(_COMPILED, ""): value for name, value in state.items()}
-    check_fit(state, module.state_dict())
+    if path.suffix == ".safetensors":
+        return _load_published(path)
+    state = checkpoint_io.load(path)["state_dict"]
+    return {name.removeprefix(_CLASSIFIER_PREFIX): value for name, value in state.items() if isinstance(value, Tensor)}
+
+
+def publish(state: Mapping[str, Tensor], path: Path) -> Path:
+    """Write weights to ``path``, and their SHA-256 beside it as ``sha256sum`` prints it; return the checksum's path."""
+    content = safetensors.torch.save({name: value.contiguous() for name, value in state.items()})
+    atomic.write(path, content)
+    atomic.write(_checksum_file(path), f"{hashlib.sha256(content).hexdigest()}  {path.name}\n")
+    return _checksum_file(path)
+
+
+def matching(state: Mapping[str, Any], module: nn.Module) -> dict[str, Any]:
+    """A state under the module's names, without the prefix that torch.compile adds.
+
+    Raises:
+        UserError: a tensor is missing, unexpected or of another shape.
+    """
+    state = {name.replace(_COMPILED_PREFIX, ""): value for name, value in state.items()}
+    _check_match(state, module.state_dict())
     return state
 
 
-def check_fit(state: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> None:
-    """Hold the names and shapes of a state against those that are wanted.
+def initialize(net: nn.Module, path: Path) -> None:
+    """Load weights of torchvision, or of another run, as initial weights.
+
+    Everything but the head must match; the first layer may differ in its input channels, which are summed for grey
+    images. Of the head, the layers before the first that does not match are loaded, such as all but the last one if
+    the number of classes differs; the others keep their random initialization.
 
     Raises:
-        UserError: a tensor is missing, left over, or of another shape.
+        UserError: the file is missing, truncated or altered, holds more than data, or is another network's.
     """
+    wanted = net.state_dict()
+    # Torchvision's files are older than batch norm's counters, which matter only without a momentum.
+    counters = {name: count for name, count in wanted.items() if name.endswith(".num_batches_tracked")}
+    state = counters | _in_our_names(_load_initial(path), net)
+    _check_match(_without_head(state), _without_head(wanted))
+    head = [name for name in wanted if name.startswith(_HEAD_PREFIXES)]
+    fits = takewhile(lambda name: name in state and state[name].shape == wanted[name].shape, head)
+    loaded = _without_head(state) | {name: state[name] for name in fits}
+    net.load_state_dict(loaded, strict=False)
+    random = sorted({name.rpartition(".")[0] for name in wanted.keys() - loaded.keys()})
+    log.info("Initial weights from %s%s", path, f"; initialized at random: {', '.join(random)}" if random else "")
+
+
+def _check_match(state: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> None:
     missing, extra = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
     other = [name for name in wanted if name in state and wanted[name].shape != state[name].shape]
     if other:
         shapes = (list(state[other[0]].shape), list(wanted[other[0]].shape))
-        what = f"{other[0]} is {shapes[0]} there and {shapes[1]} in the network"
+        what = f"{other[0]} is {shapes[0]} in the file and {shapes[1]} in the network"
     elif missing or extra:
-        what = f"{(missing or extra)[0]} is {'missing' if missing else 'left over'}"
+        what = f"{(missing or extra)[0]} is {'missing' if missing else 'unexpected'}"
         further = len(missing) + len(extra) - 1
         what += f", and {further} more do not match" if further else ""
     else:
         return
-    raise UserError(f"The weights are of another network: {what}.\nChoose the model they were trained with.")
+    raise UserError(f"The weights are another network's: {what}.\nChoose the model that they were trained with.")
 
 
-def _published(path: Path) -> State:
-    import safetensors.torch
-
+def _load_published(path: Path) -> State:
     try:
-        content, beside = path.read_bytes(), _checksum(path).read_text()
+        content, checksum = path.read_bytes(), _checksum_file(path).read_text()
     except OSError as error:
-        raise UserError(f"{error.filename} cannot be read ({error.strerror}): the two files go together.") from error
-    if hashlib.sha256(content).hexdigest() != beside.partition(" ")[0]:
-        raise UserError(f"{path} is cut or altered: its SHA-256 is not the one in {_checksum(path).name}.")
+        raise UserError(f"{error.filename} cannot be read ({error.strerror}): both files are needed.") from error
+    if hashlib.sha256(content).hexdigest() != checksum.partition(" ")[0]:
+        raise UserError(f"{path} is truncated or altered: its SHA-256 is not the one in {_checksum_file(path).name}.")
     try:
         state = safetensors.torch.load(content)
     except safetensors.SafetensorError as error:
         raise UserError(f"{path} holds no weights ({error}).") from error
-    if name := checkpoint_io.not_finite(state):
-        raise UserError(f"{path} is of a training that diverged: {name} is not finite.")
+    checkpoint_io.check_finite(state, path)
     return state
 
 
-def _checksum(path: Path) -> Path:
+def _load_initial(path: Path) -> Mapping[str, Tensor]:
+    path = weights_file(path)
+    if not path.is_file():
+        raise UserError(
+            f"init_weights={path}: no such file. "
+            "torchvision.models.VGG11_Weights.DEFAULT.url and its siblings name torchvision's files."
+        )
+    if path.suffix not in (".pt", ".pth"):
+        return load(path)
+    state: Any = checkpoint_io.read(path, legacy_format=True)
+    name = _TORCHVISION_FILE.search(path.name)
+    if name and not hashlib.sha256(path.read_bytes()).hexdigest().startswith(name[1]):
+        raise UserError(f"{path} is truncated or altered: its SHA-256 does not begin with {name[1]}, as its name says.")
+    if not (isinstance(state, Mapping) and state and all(map(_is_named_tensor, state.items()))):
+        raise UserError(f"{path} holds no weights: a state_dict of names and tensors is expected.")
+    checkpoint_io.check_finite(state, path)
+    return state
+
+
+def _is_named_tensor(item: tuple[Any, Any]) -> bool:
+    return isinstance(item[0], str) and isinstance(item[1], Tensor)
+
+
+def _in_our_names(state: Mapping[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
+    if not any(name.startswith("features.") for name in state):
+        return torchvision_weights.sum_input_channels(state, net)
+    try:
+        return torchvision_weights.from_torchvision(state, net)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _without_head(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value for name, value in state.items() if not name.startswith(_HEAD_PREFIXES)}
+
+
+def _checksum_file(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")

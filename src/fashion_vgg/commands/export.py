@@ -1,28 +1,34 @@
-"""``fashion-vgg export``: a run's weights alone, as `safetensors`, with a SHA-256 beside them."""
+"""``fashion-vgg export``: write a run's weights as `safetensors`, with their SHA-256 beside them."""
 
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
+import hydra
 from omegaconf import DictConfig
 
 from fashion_vgg.checkpoints import resume
-from fashion_vgg.config.app import command
-from fashion_vgg.training.build import build_network
+from fashion_vgg.config import validation
+from fashion_vgg.config.app import CONF
+from fashion_vgg.config.error_messages import reported_errors
 
 
-@command("export", prepare=partial(resume.arguments, key="weights"))
+def expand(argv: Sequence[str]) -> list[str]:
+    """Add the overrides that the run of ``weights=`` recorded."""
+    return resume.with_recorded_overrides(argv, "weights")
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="export")
+@reported_errors("export")
 def main(cfg: DictConfig) -> None:
+    validation.check(cfg)
     import torch
+    from hydra.utils import instantiate
 
     from fashion_vgg.checkpoints import weights
 
-    path = weights.file_of(Path(cfg.weights))
+    path = weights.weights_file(Path(cfg.weights))
     with torch.device("meta"):
-        net = build_network(cfg)
-    to = Path(cfg.to) if cfg.to else path.with_name("weights.safetensors")
-    beside = weights.publish(weights.fitting(weights.load(path), net), to)
-    print(f"{to}\n{beside}")
-
-
-if __name__ == "__main__":
-    main()
+        net = instantiate(cfg.model)
+    output = Path(cfg.to) if cfg.to else path.with_name("weights.safetensors")
+    checksum = weights.publish(weights.matching(weights.load(path), net), output)
+    print(f"{output}\n{checksum}")

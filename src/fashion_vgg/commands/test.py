@@ -1,32 +1,39 @@
 """``fashion-vgg test``: loss and accuracy of a run's, a checkpoint's or a published file's weights on the test set."""
 
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import instantiate
+import hydra
 from omegaconf import DictConfig
 
 from fashion_vgg.checkpoints import resume
-from fashion_vgg.config.app import command
-from fashion_vgg.training.build import build_classifier, check_components, configure_lightning_logging
+from fashion_vgg.config import validation
+from fashion_vgg.config.app import CONF
+from fashion_vgg.config.error_messages import reported_errors
 
 
-@command("test", prepare=partial(resume.arguments, key="weights"))
+def expand(argv: Sequence[str]) -> list[str]:
+    """Add the overrides that the run of ``weights=`` recorded."""
+    return resume.with_recorded_overrides(argv, "weights")
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="test")
+@reported_errors("test")
 def main(cfg: DictConfig) -> None:
-    check_components(cfg)
-    from fashion_vgg.checkpoints import weights
+    validation.check(cfg)
+    from hydra.utils import instantiate
 
-    configure_lightning_logging()
-    path = weights.file_of(Path(cfg.weights))
-    classifier: Any = build_classifier(cfg)
-    classifier.net.load_state_dict(weights.fitting(weights.load(path), classifier.net))
+    from fashion_vgg.checkpoints import weights
+    from fashion_vgg.training import build
+
+    build.check_components(cfg)
+    build.configure_lightning_logging()
+    path = weights.weights_file(Path(cfg.weights))
+    classifier: Any = build.build_classifier(cfg)
+    classifier.net.load_state_dict(weights.matching(weights.load(path), classifier.net))
     trainer = instantiate(cfg.trainer, logger=False, enable_checkpointing=False, enable_progress_bar=False)
     trainer.test(classifier, instantiate(cfg.data), verbose=False)
-    figures = trainer.callback_metrics
+    metrics = trainer.callback_metrics
     if trainer.is_global_zero:
-        print(f"test loss {figures['test/loss']:.4f}, test acc {figures['test/acc']:.4f}: {path}")
-
-
-if __name__ == "__main__":
-    main()
+        print(f"test loss {metrics['test/loss']:.4f}, test acc {metrics['test/acc']:.4f}: {path}")

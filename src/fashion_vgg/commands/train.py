@@ -1,4 +1,4 @@
-"""``fashion-vgg train``: compose, train, and leave a folder that tells the whole story."""
+"""``fashion-vgg train``: train a network in a new folder, resume a run, or train a sweep with -m."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -6,171 +6,124 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from fashion_vgg.checkpoints import resume, run_folder
-from fashion_vgg.config import launch
-from fashion_vgg.config.app import command, in_sweep
+from fashion_vgg.config import launch, validation
+from fashion_vgg.config.app import CONF, in_sweep
+from fashion_vgg.config.error_messages import reported_errors
 from fashion_vgg.errors import UserError
 from fashion_vgg.sweeps import multirun
-from fashion_vgg.training.allocator import keep_freed_memory
-from fashion_vgg.training.build import build_classifier, build_trainer, check_components, configure_lightning_logging
 
-# torch and Lightning are imported late, where they are needed, for two reasons: help and mistakes come without the
-# wait, and Lightning sends its messages to the job's log only if Hydra has set that up by then.
+# torch and Lightning are imported when training starts: help and mistakes take a second, and Lightning's messages go to
+# the job's log only if Hydra sets that up first.
 if TYPE_CHECKING:
     import lightning as L
 
-    from fashion_vgg.data.datamodule import FashionMNISTDataModule
+    from fashion_vgg.data import FashionMNISTDataModule
+    from fashion_vgg.training import History
 
 log = logging.getLogger(__name__)
 
 
-def prepare(argv: Sequence[str]) -> list[str]:
-    """The arguments with those of the run or the sweep that they go on with, and those of a further process."""
-    return launch.arguments(multirun.arguments(resume.arguments(argv, "resume", run_folder.outputs_folder() / "train")))
+def expand(argv: Sequence[str]) -> list[str]:
+    """Add the recorded overrides of a run or a sweep that is resumed, and those of a training's further processes."""
+    return launch.expand(multirun.expand(resume.expand(argv)))
 
 
-@command("train", prepare=prepare, sweep=multirun.run_job, around=multirun.told)
-def main(cfg: DictConfig) -> None:
-    check_components(cfg)
-    from lightning.fabric.utilities.rank_zero import rank_zero_only
-
-    keep_freed_memory()
-    configure_lightning_logging()
-    with run_folder.lock(Path(cfg.output_dir)) if getattr(rank_zero_only, "rank", 0) == 0 else nullcontext():
-        train(cfg)
+@multirun.report_failures()
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
+@reported_errors("train")
+def main(cfg: DictConfig) -> float | None:
+    if in_sweep():
+        return multirun.run_job(cfg, train)
+    train(cfg)
+    return None
 
 
 def train(cfg: DictConfig) -> None:
-    """Train in the run's folder, which no other process does."""
+    """Train one network: ``Trainer.fit``, the test of the best checkpoint, and the summary."""
+    validation.check(cfg)
     import lightning as L
 
-    from fashion_vgg.checkpoints import init_weights
-    from fashion_vgg.training import memory_errors, tensorboard
-    from fashion_vgg.training.callbacks import History
+    from fashion_vgg.checkpoints import weights
+    from fashion_vgg.training import History, allocator, build, tensorboard
+    from fashion_vgg.training.memory_errors import friendly_errors
 
-    cfg.checkpoint.folder = str(Path(cfg.checkpoint.folder).expanduser().absolute())  # for who resumes from elsewhere
-    checkpoint, epochs_done = where_to_begin(cfg)
-    L.seed_everything(cfg.seed, workers=True, verbose=False)
-    history, checkpoints = History(cfg.output_dir), instantiate(cfg.checkpoint)
-    trainer = build_trainer(
-        cfg, history, *multirun.pruners(cfg), tensorboard.Ending(), checkpoints, epochs_done=epochs_done
-    )
-    classifier, datamodule = build_classifier(cfg), instantiate(cfg.data)
-    check_processes(trainer, datamodule)
-    if checkpoint is None and cfg.model.get("weights"):
-        init_weights.begin_from(Path(cfg.model.weights).expanduser(), classifier.get_submodule("net"))
-    if trainer.is_global_zero:
-        begin_record(cfg, trainer)
-    with way_on_told(cfg):
-        with memory_errors.told(trainer, classifier, datamodule):
+    build.check_components(cfg)
+    allocator.keep_freed_memory()
+    build.configure_lightning_logging()
+    launch.name_command("train")
+    cfg.checkpoint.folder = str(Path(cfg.checkpoint.folder).expanduser().absolute())  # a resume may start elsewhere
+    with _locked_folder(cfg):
+        resumed = resume.find_resume_point(cfg, HydraConfig.get().overrides.task)
+        L.seed_everything(cfg.seed, workers=True, verbose=False)
+        history, checkpoints = History(cfg.output_dir), instantiate(cfg.checkpoint)
+        callbacks = [*multirun.pruners(cfg), tensorboard.MarkSuccess(), checkpoints]
+        trainer = build.build_trainer(cfg, history, *callbacks, resumed_epochs=resumed and resumed.finished_epochs)
+        classifier, datamodule = build.build_classifier(cfg), instantiate(cfg.data)
+        check_processes(trainer, datamodule)
+        checkpoint = resumed and resumed.checkpoint
+        if cfg.init_weights and not checkpoint:
+            weights.initialize(classifier.get_submodule("net"), Path(cfg.init_weights).expanduser())
+        start_record(cfg, trainer)
+        with _resume_hint(cfg), friendly_errors(trainer, classifier, datamodule):
             trainer.fit(classifier, datamodule, ckpt_path=checkpoint)
-            rows, seconds = list(history.rows), history.seconds  # a checkpoint that is loaded to test it brings its own
-            test = test_best(trainer, datamodule) if cfg.data.val_size else {}
+            finish(cfg, trainer, history, datamodule)
         if trainer.is_global_zero:
-            report(cfg, trainer, rows, test, seconds)
             checkpoints.prune()
 
 
-def where_to_begin(cfg: DictConfig) -> tuple[Path | None, int | None]:
-    """The checkpoint to go on from, if there is one, and the number of epochs that were done by then.
+def check_processes(trainer: "L.Trainer", datamodule: "FashionMNISTDataModule") -> None:
+    """Check what further processes would fail at, before Lightning starts them.
 
     Raises:
-        UserError: the folder is another run's, or there is nothing to go on from with these settings.
+        UserError: the processes cannot share the batch, or this is a sweep, which each process would start again.
     """
-    folder = Path(cfg.checkpoint.folder)
-    if not cfg.resume:
-        if resume.checkpoints(folder):
-            raise UserError(f"{folder} has another run's checkpoints: go on with it by resume=, or use a new folder.")
-        return None, None
-    if run := resume.run_folder(Path(cfg.resume)):
-        resume.check_unchanged(cfg, run, HydraConfig.get().overrides.task)
-    newest = resume.newest_whole(resume.checkpoints(Path(cfg.resume) if Path(cfg.resume).is_file() else folder))
-    if newest is None:
-        before = resume.checkpoint_folder(Path(cfg.output_dir))
-        if before.absolute() != folder.absolute() and resume.checkpoints(before):
-            raise UserError(f"This run's checkpoints are in another folder: add checkpoint.folder={before}.")
-        log.info("%s has no checkpoint yet: the training begins anew.", folder)
-        return None, 0
-    path, content = newest
-    progress = content.get("loops", {}).get("fit_loop")
-    if not progress or "global_step" not in content:
-        raise UserError(f"{path} holds weights alone: there is no training in it to go on with.")
-    log.info("Goes on from %s, after step %s", path, f"{content['global_step']:,}")
-    return path, progress["epoch_progress"]["current"]["processed"]
+    datamodule.local_batch_size(trainer.world_size)
+    if in_sweep() and trainer.world_size > 1:
+        raise UserError("A sweep trains each network in one process: start trainings of several processes without -m.")
 
 
-def begin_record(cfg: DictConfig, trainer: "L.Trainer") -> None:
-    """Write down what is about to be trained."""
+def start_record(cfg: DictConfig, trainer: "L.Trainer") -> None:
+    """Record the configuration and the hyperparameters in the run's folder."""
     from fashion_vgg.training import tensorboard
 
-    Path(cfg.output_dir, run_folder.SUMMARY).unlink(missing_ok=True)  # of a finished run that goes on: it no longer is
-    resume.record(cfg, HydraConfig.get().overrides.task, Path(cfg.output_dir))
+    if not trainer.is_global_zero:
+        return
+    hydra_cfg, folder = HydraConfig.get(), Path(cfg.output_dir)
+    (folder / run_folder.SUMMARY).unlink(missing_ok=True)  # a finished run that is resumed is unfinished again
+    run_folder.record(folder, cfg, hydra_cfg.overrides.task)
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
     for logger in trainer.loggers:
         logger.log_hyperparams(settings)
-    hydra = HydraConfig.get()
-    tensorboard.begin(trainer, tensorboard.hyperparameters(cfg, hydra.runtime.choices, hydra.overrides.task))
-    log.info("Results go to %s", cfg.output_dir)
+    columns = tensorboard.hyperparameters(cfg, hydra_cfg.runtime.choices, hydra_cfg.overrides.task)
+    tensorboard.begin(trainer, columns)
+    log.info("Results go to %s", folder)
 
 
-@contextmanager
-def way_on_told(cfg: DictConfig) -> Iterator[None]:
-    """Whatever ends the training, its message says from where, and with which command, it can go on."""
-    try:
-        yield
-    except BaseException as error:
-        folder, kept = Path(cfg.output_dir), resume.checkpoints(Path(cfg.checkpoint.folder))
-        kept_at = f"The last checkpoint is {kept[0]}. " if kept and isinstance(error, Exception) else ""
-        if kept or not isinstance(error, Exception):
-            go_on = multirun.command(Path(HydraConfig.get().sweep.dir)) if in_sweep() else resume.command(folder)
-            error.add_note(f"{kept_at}Go on with: {go_on}")
-        raise
-
-
-def check_processes(trainer: "L.Trainer", datamodule: "FashionMNISTDataModule") -> None:
-    """Tell what the processes cannot do before the further ones are started.
+def finish(cfg: DictConfig, trainer: "L.Trainer", history: "History", datamodule: "FashionMNISTDataModule") -> None:
+    """Test the best checkpoint if there is a validation split, write ``summary.json`` last, print the book's lines.
 
     Raises:
-        UserError: they cannot share the batch, or this is a sweep: Lightning would start the whole of it in each.
+        UserError: the training ended within its first epoch.
     """
-    datamodule.share_of_batch(trainer.world_size)
-    if in_sweep() and trainer.world_size > 1:
-        raise UserError("A sweep runs each training in one process: start trainings of several one by one, without -m.")
-
-
-def test_best(trainer: "L.Trainer", datamodule: "L.LightningDataModule") -> dict[str, float]:
-    """Metrics on the test set of the checkpoint that was best on the validation split, or else of the last step."""
-    from lightning.pytorch.callbacks import ModelCheckpoint
-
-    callbacks = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
-    best = [callback.best_model_path for callback in callbacks if callback.monitor and callback.best_model_path]
-    # With the module, or Lightning looks for a checkpoint by itself.
-    module = trainer.lightning_module
-    trainer.test(module, datamodule=datamodule, ckpt_path=best[0] if best else None, verbose=False)
-    return {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
-
-
-def report(
-    cfg: DictConfig,
-    trainer: "L.Trainer",
-    rows: list[dict[str, float]],
-    test: dict[str, float],
-    wall_seconds: float,
-) -> None:
-    """Print the seed's lines and write ``summary.json``, the last thing a run does."""
     from fashion_vgg.runs import summary
     from fashion_vgg.training import tensorboard
 
+    rows, seconds = list(history.rows), history.seconds  # testing a checkpoint loads its own
+    test = test_best(trainer, datamodule) if cfg.data.val_size else {}
+    if not trainer.is_global_zero:
+        return
     if not rows:
-        raise UserError("The training ended before its first epoch did: allow it more time or steps.")
-    content: dict[str, Any] = summary.summarize(
+        raise UserError("The training ended within its first epoch: allow more time or steps.")
+    content = summary.summarize(
         rows,
         test,
-        wall_seconds,
+        seconds,
         device=trainer.strategy.root_device,
         devices=trainer.world_size,
         overrides=list(HydraConfig.get().overrides.task),
@@ -181,5 +134,35 @@ def report(
     log.info("%s", summary.result_lines(content))
 
 
-if __name__ == "__main__":
-    main()
+def test_best(trainer: "L.Trainer", datamodule: "FashionMNISTDataModule") -> dict[str, float]:
+    """The test metrics of the best checkpoint on the validation split, or without one of the last step."""
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
+    callbacks = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
+    best = [callback.best_model_path for callback in callbacks if callback.monitor and callback.best_model_path]
+    # The module is passed, since Lightning would choose a checkpoint without it.
+    module = trainer.lightning_module
+    trainer.test(module, datamodule=datamodule, ckpt_path=best[0] if best else None, verbose=False)
+    return {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
+
+
+def _locked_folder(cfg: DictConfig) -> Any:
+    from lightning.fabric.utilities.rank_zero import rank_zero_only
+
+    first = getattr(rank_zero_only, "rank", 0) == 0
+    return run_folder.lock(Path(cfg.output_dir)) if first else nullcontext()
+
+
+@contextmanager
+def _resume_hint(cfg: DictConfig) -> Iterator[None]:
+    """Add the command that resumes the training to whatever ends it."""
+    try:
+        yield
+    except BaseException as error:
+        folder, kept = Path(cfg.output_dir), resume.resumable_checkpoints(Path(cfg.checkpoint.folder))
+        if kept or not isinstance(error, Exception):
+            checkpoint = f"The last checkpoint is {kept[0]}. " if kept and isinstance(error, Exception) else ""
+            sweep = Path(HydraConfig.get().sweep.dir)
+            command = multirun.resume_command(sweep) if in_sweep() else resume.resume_command(folder)
+            error.add_note(f"{checkpoint}Resume with: {command}")
+        raise

@@ -1,7 +1,7 @@
-"""What a configuration may make: classes of these modules, and nothing else.
+"""The classes that a configuration may instantiate.
 
-Hydra calls whatever a ``_target_`` names, and refuses little of it; a configuration from elsewhere could load a pickle
-or copy files. Here only a class of a listed module passes, named directly in it, before anything is imported or made.
+Hydra calls whatever a ``_target_`` names, so a configuration from elsewhere could load a pickle or copy files. Only a
+class that is named directly in one of the listed modules is allowed, and it is checked before anything is imported.
 """
 
 import os
@@ -32,64 +32,67 @@ MODULES = (
 )
 
 TRUSTED = "FASHION_VGG_TRUST"
-"""The environment variable that adds modules of one's own, separated by commas."""
+"""Environment variable: the user's own modules to allow, separated by commas."""
+
+_RECORD_SWEEP = "fashion_vgg.sweeps.RecordSweep"
+_CAN_RUN_CODE = ("callbacks", "job_logging", "hydra_logging", "searchpath")
+"""Keys of Hydra's own configuration."""
+_LOGGING_TEXTS = ("filename", "format", "datefmt", "level")
+"""Keys of a logging configuration that may hold interpolations."""
 
 
 def check(cfg: DictConfig) -> None:
-    """Hold every ``_target_``, however deep, against the list.
+    """Check every ``_target_`` of a configuration, however deep.
 
     Raises:
-        UserError: names the first that does not fit.
+        UserError: names the first that is not allowed.
     """
     modules = {*MODULES, *os.environ.get(TRUSTED, "").split(",")}
     for key, target in _targets(cfg):
         module, _, name = str(target).rpartition(".")
         if module not in modules or not re.fullmatch("[A-Z][A-Za-z0-9]*", name):
             raise UserError(
-                f"{key}={target} does not fit: a configuration may make classes of {', '.join(MODULES)}.\n"
-                f"To trust a module of your own, name it in the environment: {TRUSTED}={module or '<module>'}."
+                f"{key}={target} does not fit: a configuration may instantiate classes of {', '.join(MODULES)}.\n"
+                f"To allow a module of your own, name it in the environment: {TRUSTED}={module or '<module>'}."
             )
 
 
-def check_named_folders(argv: Sequence[str]) -> None:
-    """Hold the configurations of the folders that a command line brings in against what of Hydra's own runs code.
+def check_config_folders(argv: Sequence[str]) -> None:
+    """Check the folders named by ``--config-path`` and ``--config-dir`` for settings of Hydra's own that run code.
 
-    Hydra itself makes its callbacks and logging before it gives a configuration out.
+    Hydra instantiates its callbacks and its logging before it returns a configuration.
 
     Raises:
-        UserError: names the first file that would.
+        UserError: names the first file with such a setting.
     """
     flags = ("-cp", "--config-path", "-cd", "--config-dir")
     for word, following in zip(argv, [*argv[1:], ""], strict=False):
         flag, _, value = word.partition("=")
         if flag in flags:
-            for path in sorted(Path(value or following).rglob("*.yaml")):
-                _check_hydras_own(path, in_hydras_group="hydra" in path.relative_to(value or following).parts[:-1])
+            folder = Path(value or following)
+            for path in sorted(folder.rglob("*.yaml")):
+                _check_file(path, in_hydra_group="hydra" in path.relative_to(folder).parts[:-1])
 
 
-_OURS = "fashion_vgg.sweeps.RecordSweep"
-_CAN_RUN_CODE = ("callbacks", "job_logging", "hydra_logging", "searchpath")
-_TEXTS = ("filename", "format", "datefmt", "level")  # of a logging configuration, where interpolations are common
-
-
-def _check_hydras_own(path: Path, in_hydras_group: bool) -> None:
+def _check_file(path: Path, in_hydra_group: bool) -> None:
     try:
         content = OmegaConf.to_container(OmegaConf.load(path))
-    except Exception:  # Hydra says what is wrong with it, if it is read at all
+    except Exception:  # Hydra reports what is wrong with a file that it reads
         return
     if not isinstance(content, dict):
         return
     if "@hydra" in str(content.get("defaults")):
-        raise UserError(f"{path}: its defaults put a config into Hydra's own, which can run code: it was not used.")
-    if in_hydras_group or re.search(r"@package\s+hydra", path.read_text()):
-        own: dict[str, Any] = {"": content}
-    elif isinstance(content.get("hydra", {}), dict):
-        own = {key: content.get("hydra", {}).get(key) for key in _CAN_RUN_CODE}
+        raise UserError(f"{path}: its defaults change Hydra's own configuration, which can run code: refused.")
+    hydra_node = content.get("hydra", {})
+    if in_hydra_group or re.search(r"@package\s+hydra", path.read_text()):
+        settings: dict[str, Any] = {"": content}
+    elif isinstance(hydra_node, dict):
+        settings = {key: hydra_node.get(key) for key in _CAN_RUN_CODE}
     else:
-        own = {"": "${"}
-    for key, node in own.items():
+        settings = {"": "${"}
+    for key, node in settings.items():
         if _runs_code(key, node):
-            raise UserError(f"{path}: what it sets as hydra{key and '.'}{key} can run code, and was not used.")
+            raise UserError(f"{path}: its setting of hydra{key and '.'}{key} can run code: refused.")
 
 
 def _runs_code(key: str, node: Any) -> bool:
@@ -98,10 +101,10 @@ def _runs_code(key: str, node: Any) -> bool:
     if isinstance(node, list):
         return any(_runs_code("", item) for item in node)
     if not isinstance(node, dict):
-        return key not in _TEXTS and "${" in str(node)  # which can give anything
+        return key not in _LOGGING_TEXTS and "${" in str(node)  # an interpolation can return anything
     handler = re.fullmatch(r"logging(\.handlers)?\.[A-Z]\w*", str(node.get("class", "logging.Handler")))
-    maker = node.get("_target_", _OURS) != _OURS or "()" in node or not handler
-    return maker or any(_runs_code(name, value) for name, value in node.items())
+    factory = node.get("_target_", _RECORD_SWEEP) != _RECORD_SWEEP or "()" in node or not handler
+    return factory or any(_runs_code(name, value) for name, value in node.items())
 
 
 def _targets(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -110,7 +113,7 @@ def _targets(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             if name == "_target_":
                 yield f"{prefix}_target_", node[name]
             else:
-                # What an interpolation gives counts, too; one that gives nothing cannot be made.
+                # Interpolations are resolved; one that cannot be resolved cannot be instantiated either.
                 with suppress(OmegaConfBaseException):
                     yield from _targets(node[name], f"{prefix}{name!s}.")
     elif isinstance(node, ListConfig):

@@ -1,4 +1,4 @@
-"""Hydra's multirun as a sweep that goes on where it was cut off, and says at once, and at its end, what failed."""
+"""A Hydra multirun that resumes where it was interrupted, and reports failed jobs at once and at its end."""
 
 import gc
 import json
@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fashion_vgg import atomic
 from fashion_vgg.checkpoints import run_folder, signals
-from fashion_vgg.config import app
+from fashion_vgg.config import error_messages
 from fashion_vgg.config.overrides import key_of, quoted, safe_overrides, value_of
 from fashion_vgg.errors import DivergedError, PrunedError, Stopped, TrainingError, UserError
 from fashion_vgg.runs.run import Run, find_runs
@@ -30,15 +30,16 @@ log = logging.getLogger(__name__)
 
 RECORD = "sweep.yaml"
 """In a sweep's folder: the overrides that it was started with, as a JSON list."""
+_SAFE_HYDRA_OVERRIDE = re.compile(r"hydra/(launcher|sweeper)=\w+|hydra\.(launcher|sweeper)\.[a-z][a-z_]*=[\w.-]+")
+"""Hydra's own keys can run code: only the names of options and plain numbers are read from a record."""
+_STATUSES: dict[type[Exception], str] = {DivergedError: "diverged", PrunedError: "pruned"}
+_started: list[Path] = []
 
-_ENDED_EARLY: dict[type[Exception], str] = {DivergedError: "diverged", PrunedError: "pruned"}
-_begun: list[Path] = []
 
+def expand(argv: Sequence[str]) -> list[str]:
+    """Replace ``sweep.resume=<folder>`` by the sweep's recorded overrides, those of the command line, and its folder.
 
-def arguments(argv: Sequence[str]) -> list[str]:
-    """A command line with ``sweep.resume=<folder>`` made into that sweep's own overrides and its folder.
-
-    Overrides that are given again come out on top. ``last`` stands for the newest sweep.
+    ``last`` is the newest sweep.
 
     Raises:
         UserError: there is no such sweep.
@@ -47,15 +48,14 @@ def arguments(argv: Sequence[str]) -> list[str]:
     if named in (None, "null"):
         return list(argv)
     own = [word for word in argv if not word.startswith("sweep.resume=") and word not in ("-m", "--multirun")]
-    folder = _newest() if named == "last" else Path(str(named)).expanduser().absolute()
-    recorded = _recorded(folder)
+    folder = _newest_sweep() if named == "last" else Path(str(named)).expanduser().absolute()
     given = {key_of(word) for word in own}
-    words = [word for word in recorded if key_of(word) not in given]
+    words = [word for word in _recorded_words(folder) if key_of(word) not in given]
     return ["-m", *words, *own, f"hydra.sweep.dir={quoted(str(folder))}"]
 
 
-def command(folder: Path) -> str:
-    """What to type to go on with a sweep."""
+def resume_command(folder: Path) -> str:
+    """The command line that resumes a sweep."""
     return f"fashion-vgg train -m {shlex.quote(f'sweep.resume={folder}')}"
 
 
@@ -63,49 +63,51 @@ class RecordSweep(Callback):
     """Hydra's callback in the process that starts the jobs."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Write down how to repeat the sweep, and forget what failed before: it is run again."""
+        """Record how to repeat the sweep, and forget earlier failures, whose jobs run again."""
         folder = Path(config.hydra.sweep.dir).absolute()
         folder.mkdir(parents=True, exist_ok=True)
-        atomic.write(folder / RECORD, json.dumps(_to_record(config)) + "\n")
-        for run in failures(folder):
+        overrides = config.hydra.overrides
+        of_hydra = (word for word in overrides.hydra if key_of(word) not in ("hydra.sweep.dir", "hydra.mode"))
+        atomic.write(folder / RECORD, json.dumps([*overrides.task, *of_hydra]) + "\n")
+        for run in failed_runs(folder):
             (run.folder / run_folder.OUTCOME).unlink()
-        _begun.append(folder)
+        _started.append(folder)
         if "ray" in config.hydra.launcher:
             _start_ray(OmegaConf.to_container(config.hydra.launcher.ray.init, resolve=True))
 
 
-def run_job(cfg: DictConfig, task: Callable[[DictConfig], Any]) -> float | None:
-    """Run one job: not at all if it is finished, from its last checkpoint if it was cut off.
+def run_job(cfg: DictConfig, train: Callable[[DictConfig], None]) -> float | None:
+    """Run a job: skip it if it is finished, resume it if it was interrupted.
 
-    An error ends the job alone. Its traceback goes to the job's log, a line of it to the terminal, and what became of
-    it to ``outcome.json``.
+    An error ends only this job: its traceback goes to the job's log, a line of it to the terminal, and its status to
+    ``outcome.json``.
 
     Returns:
-        The objective; `sweep.worst` of a job that diverged, None of one that failed or has no such figure.
+        The objective for the sweeper; ``sweep.worst`` if the job diverged, None if it failed or has no such metric.
     """
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     if (folder / run_folder.SUMMARY).exists():
         log.info("Finished before: %s", folder.name)
         return objective(cfg, folder)
-    if cfg.sweep.fail_fast and failures(Path(hydra.sweep.dir)):
-        log.info("Not begun, since another job failed: %s", folder.name)
+    if cfg.sweep.fail_fast and failed_runs(Path(hydra.sweep.dir)):
+        log.info("Skipped, since another job failed: %s", folder.name)
         return None
     if (folder / run_folder.CONFIG).exists():
         cfg.resume = str(folder)
-    _take_share_of_gpus(cfg, hydra)
+    _assign_gpu(cfg, hydra)
     try:
-        task(cfg)
+        train(cfg)
     except Exception as error:
-        _tell(folder, error)
+        _report_failure(folder, error)
     finally:
         _free_memory()
     return objective(cfg, folder)
 
 
 def pruners(cfg: DictConfig) -> "list[L.Callback]":
-    """The callback that a trial of a search needs; nothing in any other training."""
-    if OmegaConf.select(cfg, "sweep.trial") is None:  # an old run's stored configuration has no such key
+    """The `Pruner` of a search's trial; none in other trainings."""
+    if cfg.sweep.trial is None:
         return []
     import optuna
 
@@ -123,7 +125,7 @@ def pruners(cfg: DictConfig) -> "list[L.Callback]":
 
 
 def objective(cfg: DictConfig, folder: Path) -> float | None:
-    """What a sweeper gets of a job: its figure at the best epoch, or `sweep.worst` if it diverged."""
+    """A job's objective at its best epoch, or ``sweep.worst`` if it diverged."""
     run = Run(folder)
     if run.status == "diverged":
         return float(cfg.sweep.worst)
@@ -131,14 +133,14 @@ def objective(cfg: DictConfig, folder: Path) -> float | None:
     return None if value is None else float(value)
 
 
-def failures(folder: Path) -> list[Run]:
-    """A sweep's jobs that diverged or failed."""
+def failed_runs(folder: Path) -> list[Run]:
+    """The jobs of a sweep that diverged or failed."""
     return [run for run in find_runs(folder) if run.status in ("diverged", "failed")]
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """Whatever ends a sweep, it is told how to go on with it.
+def report_failures() -> Iterator[None]:
+    """After a sweep, list its failed jobs; whatever ends it, add the command that resumes it.
 
     Raises:
         TrainingError: a job failed, or its process died.
@@ -147,73 +149,66 @@ def told() -> Iterator[None]:
         yield
     except (Stopped, KeyboardInterrupt) as error:
         stopped = error if isinstance(error, Stopped) else Stopped(signals.received())
-        if _begun and not getattr(stopped, "__notes__", ()):
-            stopped.add_note(f"Go on with: {command(_begun[-1])}")
+        if _started and not getattr(stopped, "__notes__", ()):
+            stopped.add_note(f"Resume with: {resume_command(_started[-1])}")
         raise stopped from None
     except Exception as error:
-        if not _begun or app.explain(error, "train"):
+        if not _started or error_messages.explain(error, "train"):
             raise
         reason = str(error).strip().partition("\n")[0]
         raise TrainingError(
-            f"A job's process died: {type(error).__name__}: {reason}\nGo on with: {command(_begun[-1])}"
+            f"A job's process died: {type(error).__name__}: {reason}\nResume with: {resume_command(_started[-1])}"
         ) from error
-    for folder in _begun:
-        lines = [f"  {run.folder.name}: {run.status}. {run.outcome['error']}" for run in failures(folder)]
+    for folder in _started:
+        lines = [f"  {run.folder.name}: {run.status}. {run.outcome['error']}" for run in failed_runs(folder)]
         if lines:
             number = f"{len(lines)} job{'s' if len(lines) > 1 else ''} of the sweep failed:"
-            raise TrainingError("\n".join([number, *lines, f"Run those alone again with: {command(folder)}"]))
+            raise TrainingError("\n".join([number, *lines, f"Run only these again with: {resume_command(folder)}"]))
 
 
 def _start_ray(settings: Any) -> None:
-    """Before the launcher does, which leaves Ray's own way with signals in place."""
+    """Start Ray before the launcher does, to replace its signal handlers."""
     import ray
 
-    # Of a cluster that is there, the address is enough: Ray refuses what says how to start one.
+    # Ray rejects the other settings for a cluster that is already running.
     address = settings.get("address")
     ray.init(**({"address": address} if address else settings))
-    signals.listen_beside_ray()
+    signals.listen(KeyboardInterrupt)
 
 
-def _newest() -> Path:
-    folders = sorted(path.parent for path in (run_folder.outputs_folder() / "sweeps").glob(f"*/*/{RECORD}"))
+def _newest_sweep() -> Path:
+    sweeps = run_folder.outputs_folder() / "sweeps"
+    folders = sorted(path.parent for path in sweeps.glob(f"*/*/{RECORD}"))
     if not folders:
-        raise UserError(f"sweep.resume=last: there is no sweep in {run_folder.outputs_folder() / 'sweeps'}.")
+        raise UserError(f"sweep.resume=last: there is no sweep in {sweeps}.")
     return folders[-1].absolute()
 
 
-def _recorded(folder: Path) -> list[str]:
+def _recorded_words(folder: Path) -> list[str]:
     try:
         content = json.loads((folder / RECORD).read_text())
     except (OSError, ValueError):
-        raise UserError(f"sweep.resume={folder}: this is no sweep's folder: it has no {RECORD}.") from None
-    # Hydra's keys can run code: of those, a record adds the names of configs and plain numbers.
-    of_hydra = re.compile(r"hydra/(launcher|sweeper)=\w+|hydra\.(launcher|sweeper)\.[a-z][a-z_]*=[\w.-]+")
+        raise UserError(f"sweep.resume={folder}: not a sweep's folder, since it has no {RECORD}.") from None
     words = content if isinstance(content, list) else []
-    return [*safe_overrides(words), *(word for word in words if of_hydra.fullmatch(str(word)))]
+    return [*safe_overrides(words), *(word for word in words if _SAFE_HYDRA_OVERRIDE.fullmatch(str(word)))]
 
 
-def _to_record(config: DictConfig) -> list[str]:
-    overrides = config.hydra.overrides
-    ours = (word for word in overrides.hydra if key_of(word) not in ("hydra.sweep.dir", "hydra.mode"))
-    return [*overrides.task, *ours]
-
-
-def _take_share_of_gpus(cfg: DictConfig, hydra: HydraConf) -> None:
-    """Of jobs that run at once, each its own GPU in turn. (The share of a processor's cores is set by joblib.)"""
+def _assign_gpu(cfg: DictConfig, hydra: HydraConf) -> None:
+    """Give each of several parallel jobs one GPU in turn. (joblib divides the cores of a CPU.)"""
     if hydra.launcher.get("n_jobs", 1) == 1 or cfg.trainer.devices != 1 or cfg.trainer.accelerator == "cpu":
         return
     import torch
 
-    if number := torch.cuda.device_count():
-        cfg.trainer.devices = [hydra.job.num % number]
+    if count := torch.cuda.device_count():
+        cfg.trainer.devices = [hydra.job.num % count]
 
 
-def _tell(folder: Path, error: Exception) -> None:
-    status = _ENDED_EARLY.get(type(error), "failed")
-    message = app.explain(error, "train") or f"{type(error).__name__}: {error}"
+def _report_failure(folder: Path, error: Exception) -> None:
+    status = _STATUSES.get(type(error), "failed")
+    message = error_messages.explain(error, "train") or f"{type(error).__name__}: {error}"
     first_line = message.splitlines()[0] if message else type(error).__name__
     run_folder.write_outcome(folder, status, first_line)
-    log.debug("What ended the job:", exc_info=error)  # for the job's log, and not for the terminal
+    log.debug("The job's error:", exc_info=error)  # for the job's log only
     log.log(logging.INFO if status == "pruned" else logging.ERROR, "%s: %s. %s", folder.name, status, first_line)
 
 

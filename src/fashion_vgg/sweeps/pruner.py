@@ -1,38 +1,46 @@
-"""Ends a trial of a search that Optuna gives up."""
+"""Ends a trial of a search that Optuna prunes."""
 
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import Checkpoint
 
 from fashion_vgg.errors import PrunedError
-from fashion_vgg.training.callbacks.history import History
 
 
-class Pruner(Checkpoint):
-    """Reports the objective of each epoch to the trial, and ends the training where the study's pruner says so.
-
-    It saves nothing: Lightning calls a `Checkpoint` last, when the `History` has the epoch's row.
+class Pruner(L.Callback):
+    """Reports the objective after each evaluation, and ends the training before the next epoch if Optuna prunes it.
 
     Args:
         trial: an Optuna trial.
-        objective: the name of a figure.
+        objective: the name of a logged metric.
 
     Raises:
-        PrunedError: the trial is given up.
+        PrunedError: the trial is pruned.
     """
 
     def __init__(self, trial: Any, objective: str) -> None:
         self.trial = trial
         self.objective = objective
-        self._reported = 0
+        self._values: dict[int, float] = {}
 
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        rows = next(callback.rows for callback in trainer.callbacks if isinstance(callback, History))  # type: ignore[attr-defined]
-        # Not the last row alone: a trial that was cut off and is taken up again is another one to Optuna.
-        for row in rows[self._reported :]:
-            if self.objective in row:
-                self.trial.report(row[self.objective], int(row["epoch"]))
-        self._reported = len(rows)
-        if trainer.current_epoch + 1 != trainer.max_epochs and self.trial.should_prune():
-            raise PrunedError(f"Given up after epoch {trainer.current_epoch + 1}: others were better by then.")
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # An interrupted trial is resumed as a new trial, which knows none of its values.
+        for epoch, value in self._values.items():
+            self.trial.report(value, epoch)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self.objective in trainer.callback_metrics:
+            epoch, value = trainer.current_epoch + 1, float(trainer.callback_metrics[self.objective])
+            self._values[epoch] = value
+            self.trial.report(value, epoch)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._values and self.trial.should_prune():
+            epoch = trainer.current_epoch
+            raise PrunedError(f"Pruned after epoch {epoch}: other trials were better by then.")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"values": self._values}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._values = dict(state_dict["values"])

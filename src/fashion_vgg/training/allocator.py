@@ -1,4 +1,4 @@
-"""How the C library hands out memory to the tensors of a CPU."""
+"""How the C library allocates the memory of CPU tensors."""
 
 import ctypes
 import platform
@@ -9,18 +9,18 @@ M_MMAP_MAX = -4
 
 
 def keep_freed_memory() -> None:
-    """Let the process keep the memory that tensors free, for the next ones; only glibc is told, others do as they do.
+    """Make glibc keep the memory of freed tensors for the next ones; other C libraries are left as they are.
 
-    By default glibc returns the large blocks to the system, which hands them out again page by page, each one zeroed:
-    a third of a step's time at 224 px on a CPU. The price is that the process stays at its peak.
+    By default glibc returns large blocks to the system, which zeroes every page before it hands it out again: a third
+    of a step's time at 224 px on a CPU. The process then stays at its peak memory.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
-        libc.mallopt(M_MMAP_MAX, 0)  # everything from the heap
-        libc.mallopt(M_TRIM_THRESHOLD, -1)  # whose end is never given back
+        libc.mallopt(M_MMAP_MAX, 0)  # allocate everything on the heap
+        libc.mallopt(M_TRIM_THRESHOLD, -1)  # and never shrink it
 
 
-def release() -> None:
-    """Give back what is free at this moment."""
+def release_freed_memory() -> None:
+    """Return to the system what is free now."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)

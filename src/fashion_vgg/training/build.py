@@ -1,59 +1,50 @@
-"""From a checked configuration to the objects that train; torch and Lightning are imported late (see `train`)."""
+"""Builds what a configuration describes: the network, the LightningModule, the Trainer."""
 
-import copy
 import logging
 import sys
 import warnings
-from typing import TYPE_CHECKING
 
+import lightning as L
+import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
+from torch import nn
 
+from fashion_vgg.checkpoints.checkpoint_io import CheckedCheckpointIO
 from fashion_vgg.config import targets
 from fashion_vgg.errors import UserError
-
-if TYPE_CHECKING:
-    import lightning as L
-    from torch import nn
-
-    from fashion_vgg.training.callbacks import History
+from fashion_vgg.training.callbacks import History
 
 
 def configure_lightning_logging() -> None:
-    """Leave out what Lightning says of every run, and the warnings that do not hold here; the others stay."""
-    import lightning.pytorch  # noqa: F401  # which sets its loggers up when it is imported
-
-    logging.getLogger("lightning").handlers.clear()  # they print a second time what the job's log prints
+    """Silence what Lightning reports about every run, and the warnings that do not apply here."""
+    logging.getLogger("lightning").handlers.clear()  # they repeat what the job's log prints
     for package in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(package).setLevel(logging.WARNING)
     for message in (
-        "your dataloader is not resumable",  # ours goes on where the training does (see `data.ResumableLoader`)
-        "does not have many workers",  # batches are slices of memory: a loader keeps up without
-        "Checkpoint directory .* exists and is not empty",  # the run's folder is new, and has its config by then
-        "`isinstance.treespec, LeafSpec.` is deprecated",  # of Lightning's own use of torch
+        "your dataloader is not resumable",  # ours is (see `data.loader`)
+        "does not have many workers",  # batches are slices of memory, which need no workers
+        "Checkpoint directory .* exists and is not empty",  # a new run's folder has its config already
+        "`isinstance.treespec, LeafSpec.` is deprecated",  # Lightning's own use of torch
     ):
         warnings.filterwarnings("ignore", f".*{message}")
 
 
 def check_components(cfg: DictConfig) -> None:
-    """Look for the GPU, and build the network without memory for its weights and the optimizer for one parameter.
+    """Check that there is a GPU if one is asked for, and build the network and the optimizer without memory.
 
-    What is left to the machine, a precision of ``auto``, is decided and put into the configuration.
+    A precision of ``auto`` is replaced by the machine's.
 
     Raises:
-        UserError: a setting does not fit; told now, not when the training begins.
+        UserError: a setting does not fit; found now rather than after the data is loaded.
     """
-    import torch
-
     if cfg.trainer.accelerator in ("gpu", "cuda", "mps") and not torch.accelerator.is_available():
-        raise UserError(
-            f"trainer.accelerator={cfg.trainer.accelerator} does not fit: there is no GPU; use cpu or auto."
-        )
+        raise UserError(f"trainer.accelerator={cfg.trainer.accelerator} does not fit: no GPU found; use cpu or auto.")
     if cfg.trainer.precision == "auto":
-        cfg.trainer.precision = "bf16-mixed" if bf16_is_fast(cfg.trainer.accelerator) else "32-true"
-        targets.check(cfg)  # again: an interpolation may give something else now
+        cfg.trainer.precision = "bf16-mixed" if _has_fast_bfloat16(cfg.trainer.accelerator) else "32-true"
+        targets.check(cfg)  # again: an interpolation of the precision may name another class now
     with torch.device("meta"):
-        network(cfg.model)
+        instantiate(cfg.model)
     check_optimizer(cfg)
 
 
@@ -61,97 +52,81 @@ def check_optimizer(cfg: DictConfig) -> None:
     """Build the optimizer and its scheduler for one parameter.
 
     Raises:
-        UserError: they refuse their settings.
+        UserError: they reject their settings.
     """
-    import torch
-
     try:
-        optimizer = instantiate(cfg.optimizer)([torch.nn.Parameter(torch.zeros(1))])
+        optimizer = instantiate(cfg.optimizer)([nn.Parameter(torch.zeros(1))])
         if cfg.get("scheduler"):
             instantiate(cfg.scheduler)(optimizer, total_steps=10)
     except (TypeError, ValueError) as error:
         raise UserError(f"optimizer or scheduler: {error}") from error
 
 
-def bf16_is_fast(accelerator: str) -> bool:
-    """Whether the hardware multiplies matrices of bfloat16: a GPU's tensor cores, a processor's AMX tiles."""
-    import torch
+def build_network(cfg: DictConfig) -> nn.Module:
+    """The network, compiled if ``compile`` is set."""
+    net: nn.Module = instantiate(cfg.model)
+    return _compiled(net, cfg.compile)
 
-    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return accelerator in ("auto", "cpu") and bool(torch.cpu.get_capabilities().get("amx_bf16"))
+
+def build_classifier(cfg: DictConfig) -> L.LightningModule:
+    """The LightningModule with its network, optimizer and scheduler; the network compiled if ``compile`` is set."""
+    classifier: L.LightningModule = instantiate(cfg.classifier)
+    _compiled(classifier.get_submodule("net"), cfg.compile)
+    return classifier
 
 
 def build_trainer(
-    cfg: DictConfig, history: "History", *further: "L.Callback", epochs_done: int | None = None
-) -> "L.Trainer":
-    """The Trainer with its loggers, the configured callbacks, and further ones after them.
+    cfg: DictConfig, history: History, *callbacks: L.Callback, resumed_epochs: int | None = None
+) -> L.Trainer:
+    """The Trainer with its loggers and callbacks.
 
     Args:
         cfg: the whole configuration.
-        history: comes first, so that a checkpoint has the row of its own epoch.
-        further: come last; the checkpoints do, so that they have what the others did.
-        epochs_done: by the training that is resumed; TensorBoard gets the last one's figures, and later ones', again.
+        history: is called first, so that a checkpoint contains the row of its own epoch.
+        callbacks: are called after the configured ones; `PeriodicCheckpoint` last, to save the state of all others.
+        resumed_epochs: finished epochs of a resumed training; TensorBoard receives the last one's metrics again.
 
     Raises:
-        UserError: a setting of the Trainer does not go with the data or the compiled network.
+        UserError: a setting of the Trainer does not fit the data or the compiled network.
     """
-    from fashion_vgg.checkpoints.checkpoint_io import CheckedCheckpointIO
-
-    nodes = cfg.get("callbacks") or {}
-    callbacks = [instantiate(node) for node in nodes.values() if fits_split(node, cfg.data.val_size)]
-    again = {} if epochs_done is None else {"purge_step": max(epochs_done, 1)}
+    purge = {} if resumed_epochs is None else {"purge_step": max(resumed_epochs, 1)}
+    configured = [
+        instantiate(node)
+        for node in (cfg.get("callbacks") or {}).values()
+        # Without a validation split there are no metrics named val/...
+        if node and (cfg.data.val_size or not str(node.get("monitor", "")).startswith("val/"))
+    ]
     loggers = [
-        instantiate(node, **(again if "TensorBoard" in node._target_ else {}))
+        instantiate(node, **(purge if "TensorBoard" in node._target_ else {}))
         for node in (cfg.get("logger") or {}).values()
+        if node
     ]
     trainer: L.Trainer = instantiate(
         cfg.trainer,
-        callbacks=[history, *callbacks, *further],
+        callbacks=[history, *configured, *callbacks],
         logger=loggers,
         plugins=[CheckedCheckpointIO()],
         enable_progress_bar=cfg.trainer.enable_progress_bar and sys.stdout.isatty(),
     )
     if trainer.overfit_batches:  # type: ignore[attr-defined]
-        raise UserError("trainer.overfit_batches does not fit: batches are dealt out whole; use limit_train_batches.")
-    if cfg.compile not in (None, "default") and trainer.accumulate_grad_batches > 1:
         raise UserError(
-            f"compile={cfg.compile} does not fit accumulate_grad_batches, whose sums CUDA graphs overwrite."
+            "trainer.overfit_batches does not fit: the sampler returns whole batches; use limit_train_batches."
         )
+    if cfg.compile not in (None, "default") and trainer.accumulate_grad_batches > 1:
+        raise UserError(f"compile={cfg.compile} does not fit accumulate_grad_batches: CUDA graphs overwrite the sums.")
     return trainer
 
 
-def fits_split(callback: DictConfig, val_size: int) -> bool:
-    """Whether what a callback monitors is logged: without a validation split nothing under ``val/`` is."""
-    return bool(val_size) or not str(callback.get("monitor", "")).startswith("val/")
-
-
-def build_classifier(cfg: DictConfig) -> "L.LightningModule":
-    """The LightningModule around the network."""
-    classifier: L.LightningModule = instantiate(
-        cfg.classifier,
-        net=build_network(cfg),
-        optimizer=instantiate(cfg.optimizer),
-        scheduler=instantiate(cfg.get("scheduler")),
-    )
-    return classifier
-
-
-def network(model: DictConfig) -> "nn.Module":
-    """The network of a model's configuration, whose key ``weights`` is no matter of it (see `pretrained`)."""
-    own = copy.copy(model)
-    with open_dict(own):
-        own.pop("weights", None)
-    net: nn.Module = instantiate(own)
+def _compiled(net: nn.Module, mode: str | None) -> nn.Module:
+    """Compile a network in place, so that the keys of its state stay the same."""
+    if mode:
+        torch.compiler.reset()  # the networks of a sweep share a cache, which has room for eight graphs
+        net.compile(mode=mode, dynamic=False)
     return net
 
 
-def build_network(cfg: DictConfig) -> "nn.Module":
-    """The network, compiled where that is wanted: in place, so that a checkpoint's keys are the same."""
-    net = network(cfg.model)
-    if cfg.compile:
-        import torch
-
-        torch.compiler.reset()  # a sweep's networks would fill one cache, and the ninth graph would not be compiled
-        net.compile(mode=cfg.compile, dynamic=False)
-    return net
+def _has_fast_bfloat16(accelerator: str) -> bool:
+    """Whether the hardware multiplies bfloat16 matrices: a GPU's tensor cores, a CPU's AMX."""
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return accelerator in ("auto", "cpu") and bool(torch.cpu.get_capabilities().get("amx_bf16"))

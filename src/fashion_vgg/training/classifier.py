@@ -1,6 +1,7 @@
 """The LightningModule: loss, metrics and optimizer around a network that classifies images."""
 
 import math
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
@@ -12,7 +13,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric
 
-from fashion_vgg.checkpoints.weights import fitting
+from fashion_vgg.checkpoints.weights import matching
+from fashion_vgg.data.seeds import derive_seed
+from fashion_vgg.training.step_seeds import reseed
 
 Stage = Literal["train", "val", "test"]
 
@@ -20,37 +23,33 @@ Stage = Literal["train", "val", "test"]
 class EpochMetrics(Metric):
     """Mean loss and accuracy over the images of an epoch, as ``<stage>/loss`` and ``<stage>/acc``.
 
-    Three sums on the device, which no step waits for: a collection of torchmetrics' own takes several times as long. A
-    loss that is not a number stays one.
+    Three sums on the device, without a synchronization per step; a `torchmetrics.MetricCollection` takes several times
+    as long. A NaN loss makes the mean NaN.
     """
 
     loss: Tensor
-    right: Tensor
+    correct: Tensor
     images: Tensor
 
     def __init__(self, stage: Stage) -> None:
         super().__init__()
         self.stage = stage
         self.add_state("loss", torch.tensor(0.0), dist_reduce_fx="sum")
-        self.add_state("right", torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("correct", torch.tensor(0), dist_reduce_fx="sum")
         self.add_state("images", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Add a batch: its mean loss, its logits ``(N, classes)`` and its labels ``(N,)``."""
         self.loss += loss * len(labels)
-        self.right += (logits.argmax(dim=1) == labels).sum()
+        self.correct += (logits.argmax(dim=1) == labels).sum()
         self.images += len(labels)
 
-    def _apply(self, *args: Any, **kwargs: Any) -> "EpochMetrics":
-        # A "true" half precision casts every module, and a sum over an epoch would drown in bfloat16's eight bits.
-        super()._apply(*args, **kwargs)
-        self.loss = self.loss.float()
-        self._defaults["loss"] = torch.tensor(0.0)
-        return self
+    def compute(self) -> dict[str, Tensor]:
+        return {f"{self.stage}/loss": self.loss / self.images, f"{self.stage}/acc": self.correct / self.images}
 
     @property
     def sums(self) -> dict[str, Tensor]:
-        """The state, to save it and to set it."""
+        """The state, to save and to restore."""
         return {name: getattr(self, name).clone() for name in self._defaults}
 
     @sums.setter
@@ -59,22 +58,27 @@ class EpochMetrics(Metric):
             setattr(self, name, sums[name].to(self.device))
         self._update_count = 1  # or torchmetrics warns that there is nothing to compute
 
-    def compute(self) -> dict[str, Tensor]:
-        return {f"{self.stage}/loss": self.loss / self.images, f"{self.stage}/acc": self.right / self.images}
+    def _apply(self, *args: Any, **kwargs: Any) -> "EpochMetrics":
+        # A precision such as bf16-true casts every module; eight bits are too few for a sum over an epoch.
+        super()._apply(*args, **kwargs)
+        self.loss = self.loss.float()
+        self._defaults["loss"] = torch.tensor(0.0)
+        return self
 
 
 class ImageClassifier(L.LightningModule):
-    """Trains ``net`` with cross-entropy and logs one row of figures an epoch, on the epoch's axis.
+    """Trains a network with cross-entropy and logs one row of metrics per epoch.
 
-    Every epoch logs ``train/loss`` and ``train/acc``, the means over the epoch's steps with dropout on, as the seed
-    keeps them; ``lr``, the learning rate of the last step; and ``test/loss`` and ``test/acc`` over the whole test
-    set, or ``val/...`` where the data module holds out a validation split.
+    Each epoch logs ``train/loss`` and ``train/acc``, the means over its steps with dropout on, as in the book;
+    ``lr``, the learning rate of its last step; and ``test/loss`` and ``test/acc`` over the test set, or ``val/...`` if
+    the data module holds out a validation split.
 
     Args:
-        net: images ``(N, C, H, W)`` to logits ``(N, classes)``.
-        optimizer: makes the optimizer from the parameters.
-        scheduler: makes a schedule that moves after every step, from the optimizer and ``total_steps``.
-        label_smoothing: of the training loss; the other losses are plain cross-entropy.
+        net: maps images ``(N, C, H, W)`` to logits ``(N, classes)``.
+        optimizer: creates the optimizer from the parameters.
+        scheduler: creates a schedule, updated after every step, from the optimizer and ``total_steps``.
+        label_smoothing: of the training loss only.
+        seed: of augmentation and dropout; their random numbers depend only on the seed, the step and the process.
     """
 
     def __init__(
@@ -83,22 +87,35 @@ class ImageClassifier(L.LightningModule):
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         scheduler: Callable[..., LRScheduler] | None = None,
         label_smoothing: float = 0.0,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.net = net
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
         self.label_smoothing = label_smoothing
-        # Attributes and not a ModuleDict, which takes no key named "train".
+        self.seed = seed
+        # Attributes rather than a ModuleDict, which rejects the key "train".
         self.train_metrics = EpochMetrics("train")
         self.val_metrics = EpochMetrics("val")
         self.test_metrics = EpochMetrics("test")
         self._lr = math.nan
 
     def forward(self, images: Tensor) -> Tensor:
-        # Its dtype is what a "true" precision of the Trainer makes it; a mixed one leaves it float32, for the loss too.
+        # The parameters' dtype: float32 in a mixed precision, for the loss too; bfloat16 in bf16-true.
         logits: Tensor = self.net(images.to(self.dtype)).to(self.dtype)
         return logits
+
+    def setup(self, stage: str) -> None:
+        # Intended: the data module seeds only its order.
+        warnings.filterwarnings("ignore", ".*overridden `on_before_batch_transfer` in `LightningModule` but")
+
+    def on_before_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
+        # The first hook of a step: augmentation and dropout draw their random numbers after it.
+        if self.trainer.training:
+            step = self.trainer.fit_loop.total_batch_idx + 1
+            reseed(derive_seed(self.seed, step, self.trainer.global_rank), self.trainer.strategy.root_device)
+        return batch
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         self._lr = self.trainer.optimizers[0].param_groups[0]["lr"]
@@ -121,7 +138,7 @@ class ImageClassifier(L.LightningModule):
         self.metrics_of("test").reset()
 
     def on_validation_epoch_end(self) -> None:
-        # For the progress bar and for callbacks; the loggers get it with the training figures, in one row.
+        # For the progress bar and callbacks; the loggers receive it together with the training metrics.
         self._log(self.metrics_of(self.eval_stage).compute(), to_loggers=False)
 
     def on_train_epoch_end(self) -> None:
@@ -130,7 +147,7 @@ class ImageClassifier(L.LightningModule):
             row |= self.metrics_of(self.eval_stage).compute()
         row["lr"] = self._lr
         self._log(row)
-        # Lightning takes a figure of this name as the row's place on the loggers' axis.
+        # Lightning uses a metric of this name as the loggers' step.
         self.log("step", float(self.current_epoch + 1), sync_dist=True)
 
     def on_test_epoch_end(self) -> None:
@@ -144,25 +161,25 @@ class ImageClassifier(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        # Of the epoch so far, over all processes.
+        # Within an epoch: its sums so far, over all processes.
         with self.train_metrics.sync_context():
             checkpoint["train_metrics"] = self.train_metrics.sums
         checkpoint["lr"] = self._lr
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["state_dict"] = fitting(checkpoint["state_dict"], self)
-        self._lr = checkpoint.get("lr", math.nan)
-        if "train_metrics" in checkpoint and self.global_rank == 0:  # not there in checkpoints of early versions
+        checkpoint["state_dict"] = matching(checkpoint["state_dict"], self)
+        self._lr = checkpoint["lr"]
+        if self.global_rank == 0:
             self.train_metrics.sums = checkpoint["train_metrics"]
 
     @property
     def eval_stage(self) -> Stage:
-        """What is scored after every epoch: the data module knows."""
+        """The split that is evaluated after every epoch, as the data module defines it."""
         stage: Stage = getattr(self.trainer.datamodule, "eval_stage", "val")  # type: ignore[attr-defined]
         return stage
 
     def metrics_of(self, stage: Stage) -> EpochMetrics:
-        """Loss and accuracy of a stage since its epoch began."""
+        """The metrics of a stage in the current epoch."""
         return {"train": self.train_metrics, "val": self.val_metrics, "test": self.test_metrics}[stage]
 
     def _step(self, batch: tuple[Tensor, Tensor], stage: Stage) -> dict[str, Tensor]:
@@ -173,5 +190,5 @@ class ImageClassifier(L.LightningModule):
         return {"loss": loss, "logits": logits}
 
     def _log(self, row: dict[str, Any], to_loggers: bool = True) -> None:
-        # sync_dist: the figures are equal in all processes by now, and Lightning warns without it.
+        # sync_dist: the values are equal in all processes already, but Lightning warns without it.
         self.log_dict(row, prog_bar=True, logger=None if to_loggers else False, sync_dist=True)

@@ -1,4 +1,4 @@
-"""Ends a training whose loss is no number any more, and tells of one that learns nothing."""
+"""Ends a training whose loss is NaN or infinite, and warns if the network does not learn."""
 
 import logging
 import math
@@ -8,23 +8,23 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from fashion_vgg.data.fashion_mnist import CLASSES
+from fashion_vgg.data.fashion_mnist import NUM_CLASSES
 from fashion_vgg.errors import DivergedError
 
 log = logging.getLogger(__name__)
 
-STEPS_ON_A_GPU = 50
-"""So many steps' losses are looked at together on a GPU, which is not made to wait for each."""
+STEPS_PER_CHECK_ON_GPU = 50
+"""The losses of this many steps are checked together on a GPU, so that it does not wait after each step."""
 
-STEPS_TO_JUDGE = 100
-"""An epoch of fewer is a trial, in which no network learns much."""
+MIN_STEPS = 100
+"""Shorter epochs are trial runs, in which no network learns much."""
 
 
 class DivergenceGuard(L.Callback):
-    """Ends the training at a loss that is NaN or infinite; warns of one near that of guessing after an epoch.
+    """Ends the training at a loss that is NaN or infinite; warns if the loss of an epoch is that of guessing.
 
     Raises:
-        DivergedError: names the step, its loss, the learning rate.
+        DivergedError: names the step, its loss and the learning rate.
     """
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -37,29 +37,29 @@ class DivergenceGuard(L.Callback):
         if on_cpu and math.isfinite(outputs["loss"]):
             return
         self._losses.append(outputs["loss"].detach())
-        if on_cpu or len(self._losses) >= STEPS_ON_A_GPU or trainer.is_last_batch:
-            self._look(trainer)
+        if on_cpu or len(self._losses) >= STEPS_PER_CHECK_ON_GPU or trainer.is_last_batch:
+            self._check(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        figures: Any = pl_module.train_metrics
-        loss, guessing = float(figures.compute()["train/loss"]), math.log(CLASSES)
-        if loss > 0.98 * guessing and trainer.num_training_batches >= STEPS_TO_JUDGE and trainer.is_global_zero:
+        metrics: Any = pl_module.train_metrics
+        loss, guessing = float(metrics.compute()["train/loss"]), math.log(NUM_CLASSES)
+        if loss > 0.98 * guessing and trainer.num_training_batches >= MIN_STEPS and trainer.is_global_zero:
             log.warning(
-                "train/loss %.3f after epoch %d is no better than guessing, %.3f: "
+                "train/loss %.3f after epoch %d is no better than guessing (%.3f): "
                 "the network does not learn; try another optimizer.lr.",
                 loss,
                 trainer.current_epoch + 1,
                 guessing,
             )
 
-    def _look(self, trainer: L.Trainer) -> None:
+    def _check(self, trainer: L.Trainer) -> None:
         losses, self._losses = torch.stack(self._losses), []
-        wrong = (~torch.isfinite(losses)).nonzero()
-        if len(wrong):
-            first = int(wrong[0])
+        bad = (~torch.isfinite(losses)).nonzero()
+        if len(bad):
+            first = int(bad[0])
             step = trainer.fit_loop.total_batch_idx + 2 - len(losses) + first
-            rate = trainer.optimizers[0].param_groups[0]["lr"]
+            lr = trainer.optimizers[0].param_groups[0]["lr"]
             raise DivergedError(
-                f"The loss is {losses[first]:.0f} at step {step:,} (learning rate {rate:g}): "
+                f"The loss is {losses[first]:.0f} at step {step:,} (learning rate {lr:g}): "
                 "the training diverged; lower optimizer.lr."
             )

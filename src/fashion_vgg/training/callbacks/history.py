@@ -1,4 +1,4 @@
-"""The figures of every epoch, kept for the picture and the summary, and written as a table."""
+"""The metrics of every epoch: in ``metrics.csv``, in the log, and in every checkpoint."""
 
 import csv
 import io
@@ -11,35 +11,37 @@ import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 
 from fashion_vgg import atomic
+from fashion_vgg.checkpoints.run_folder import METRICS
 
 log = logging.getLogger(__name__)
 
 
 class History(Checkpoint):
-    """Writes one row an epoch to ``metrics.csv`` and, where there is no progress bar, to the log.
+    """Writes a row per epoch to ``metrics.csv`` and, without a progress bar, to the log.
 
-    Lightning's own CSV logger deletes the table of a run that is resumed, and sorts the epoch in among the figures.
-    It is a `Checkpoint`, though it saves none, because Lightning calls those last, when the epoch's figures are all
-    there. Its rows are part of every checkpoint, so that a resumed run's table, picture and summary are whole.
+    Lightning's `CSVLogger` deletes the file of a run that is resumed. The rows are part of every checkpoint, so that a
+    resumed run has all of them. It derives from `Checkpoint` because Lightning calls only those callbacks after the
+    module's ``on_train_epoch_end``, which logs the metrics of the epoch.
 
-    ``rows`` holds a dictionary an epoch: ``epoch`` from 1, then the logged figures by name. ``seconds`` is how long the
-    training has taken, the parts before a resume counted in.
+    Attributes:
+        rows: a dictionary per epoch: ``epoch`` from 1, then the logged metrics by name.
+        seconds: duration of the training, including the parts before a resume.
     """
 
     def __init__(self, folder: str) -> None:
-        self.path = Path(folder, "metrics.csv")
+        self.path = Path(folder, METRICS)
         self.rows: list[dict[str, float]] = []
-        self._scored = False
+        self._evaluated = False
         self._seconds_before = 0.0
         self._start: float | None = None
         self._resumed = False
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # Lightning logs an epoch's figures after its checkpoint: the last row may have been lost between the two.
+        # Lightning passes an epoch's metrics to the loggers after its checkpoint: a kill in between loses them.
         if self._resumed and self.rows:
-            figures = {name: value for name, value in self.rows[-1].items() if name != "epoch"}
+            metrics = {name: value for name, value in self.rows[-1].items() if name != "epoch"}
             for logger in trainer.loggers:
-                logger.log_metrics(figures, step=int(self.rows[-1]["epoch"]))
+                logger.log_metrics(metrics, step=int(self.rows[-1]["epoch"]))
 
     @property
     def seconds(self) -> float:
@@ -52,14 +54,14 @@ class History(Checkpoint):
         self._seconds_before, self._start = self.seconds, None
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._scored = True
+        self._evaluated = True
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # In all processes: asking for the figures makes them add theirs up.
-        self.rows.append({"epoch": trainer.current_epoch + 1, **self._figures(trainer)})
+        # In all processes, since reading the metrics reduces them over the processes.
+        self.rows.append({"epoch": trainer.current_epoch + 1, **self._metrics(trainer)})
         if not trainer.is_global_zero:
             return
-        atomic.write(self.path, self._table())
+        atomic.write(self.path, self._csv())
         if trainer.progress_bar_callback is None:
             log.info(_line(self.rows[-1], trainer.max_epochs))
 
@@ -69,16 +71,16 @@ class History(Checkpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._resumed = True
         self.rows = list(state_dict["rows"])
-        self._seconds_before = state_dict.get("seconds", 0.0)  # not there in checkpoints of early versions
+        self._seconds_before = state_dict["seconds"]
 
-    def _figures(self, trainer: L.Trainer) -> dict[str, float]:
-        # Lightning keeps the last evaluation's figures through the epochs that have none.
-        stale = ("step",) if self._scored else ("step", "val/", "test/")
-        self._scored = False
-        figures = {name: float(value) for name, value in trainer.callback_metrics.items() if not name.startswith(stale)}
-        return dict(sorted(figures.items(), key=lambda item: _column(item[0])))
+    def _metrics(self, trainer: L.Trainer) -> dict[str, float]:
+        # Lightning keeps the values of the last evaluation in epochs that have none.
+        stale = ("step",) if self._evaluated else ("step", "val/", "test/")
+        self._evaluated = False
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if not name.startswith(stale)}
+        return dict(sorted(metrics.items(), key=lambda item: _column(item[0])))
 
-    def _table(self) -> str:
+    def _csv(self) -> str:
         columns = list(dict.fromkeys(name for row in self.rows for name in row))
         table = io.StringIO()
         writer = csv.DictWriter(table, columns, lineterminator="\n")
@@ -88,12 +90,12 @@ class History(Checkpoint):
 
 
 def _column(name: str) -> tuple[int, str]:
-    """Training before evaluation, loss before accuracy, then the others."""
-    order = [f"{stage}/{figure}" for stage in ("train", "val", "test") for figure in ("loss", "acc")]
+    """Sort key: train, val, test, each loss before accuracy; then the other metrics by name."""
+    order = [f"{stage}/{metric}" for stage in ("train", "val", "test") for metric in ("loss", "acc")]
     return (order.index(name), "") if name in order else (len(order), name)
 
 
 def _line(row: dict[str, float], epochs: int | None) -> str:
-    figures = (f"{name} {row[name]:.3f}" for name in row if name.endswith(("/loss", "/acc")))
+    metrics = (f"{name} {row[name]:.3f}" for name in row if name.endswith(("/loss", "/acc")))
     speed = f"  {row['images_per_sec']:,.0f} images/s" if "images_per_sec" in row else ""
-    return f"epoch {row['epoch']:>2}/{epochs}  {'  '.join(figures)}{speed}"
+    return f"epoch {row['epoch']:>2}/{epochs}  {'  '.join(metrics)}{speed}"

@@ -1,4 +1,4 @@
-"""Says before the first step how long a training on a CPU will take, where that is long."""
+"""Reports before the first step how long a training on a CPU will take, if that is long."""
 
 import copy
 import logging
@@ -16,13 +16,13 @@ PROBE_IMAGES = 16
 
 
 class SlowRunNotice(L.Callback):
-    """On a CPU, times one step on a copy of the module, and says so if the whole would take long.
+    """On a CPU, times one step on a copy of the network and estimates the duration of the training.
 
-    The copy and a saved random state leave the training as it would have been.
+    The copy and the restored random state leave the training unchanged.
 
     Args:
-        longer_than_minutes: no notice below this.
-        quick_command: what the notice names for the impatient.
+        longer_than_minutes: the shortest duration that is reported.
+        quick_command: a command that the notice suggests instead.
     """
 
     def __init__(self, longer_than_minutes: float, quick_command: str) -> None:
@@ -35,27 +35,26 @@ class SlowRunNotice(L.Callback):
         minutes = estimated_seconds(trainer, pl_module) / 60
         if minutes > self.longer_than_minutes:
             log.warning(
-                "No GPU is in use: this training will take about %s on the CPU.\nFor a result within minutes: %s",
+                "No GPU is used: this training will take about %s on the CPU.\nFor a result within minutes: %s",
                 f"{minutes / 60:.1f} hours" if minutes > 90 else f"{minutes:.0f} minutes",
                 self.quick_command,
             )
 
 
 def estimated_seconds(trainer: L.Trainer, module: L.LightningModule) -> float:
-    """Seconds that the epochs left will take, evaluation included, from one timed step of a few images."""
+    """Estimate the duration of the remaining epochs, with their evaluations, from one step of a few images."""
     datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
     with torch.random.fork_rng(devices=[]), trainer.precision_plugin.forward_context():
-        # From the data set: an iterator of its own would take a batch from a loader with lasting workers.
-        images, labels = datamodule.train_set[:PROBE_IMAGES]
-        images, labels = datamodule.on_after_batch_transfer((images, labels), 0)
+        # Sliced from the data set: persistent loader workers would lose a batch to another iterator.
+        images, labels = datamodule.on_after_batch_transfer(datamodule.train_set[:PROBE_IMAGES], 0)
         net: Any = copy.deepcopy(module.net)
         images = images.to(module.dtype)
         _step_seconds(net, images, labels)  # the first step allocates memory
-        seconds_an_image = _step_seconds(net, images, labels) / len(labels)
+        seconds_per_image = _step_seconds(net, images, labels) / len(labels)
     epochs = (trainer.max_epochs or 1) - trainer.current_epoch
     # A forward pass is a third of a step's work.
     batches = trainer.num_training_batches + sum(trainer.num_val_batches) / 3
-    return float(seconds_an_image * batches * datamodule.share_of_batch(trainer.world_size) * epochs)
+    return float(seconds_per_image * batches * datamodule.local_batch_size(trainer.world_size) * epochs)
 
 
 def _step_seconds(net: nn.Module, images: Tensor, labels: Tensor) -> float:

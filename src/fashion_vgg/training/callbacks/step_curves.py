@@ -1,4 +1,4 @@
-"""Curves by the step, for who wants to see within an epoch."""
+"""Curves by step, to look inside an epoch."""
 
 from pathlib import Path
 from typing import Any
@@ -8,9 +8,13 @@ from torch.utils.tensorboard import SummaryWriter
 
 
 class StepCurves(L.Callback):
-    """Writes the training loss and the learning rate of every so many-th step to TensorBoard.
+    """Writes the training loss and the learning rate of every n-th step to TensorBoard.
 
-    They make a run of their own in the folder ``steps``, since the run's curves are by the epoch.
+    They go to a TensorBoard run of their own in the subfolder ``steps``, since the run's other curves are by epoch.
+
+    Args:
+        folder: of the run.
+        every: number of steps between two points.
     """
 
     def __init__(self, folder: str, every: int = 10) -> None:
@@ -19,7 +23,7 @@ class StepCurves(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero:
-            # What a killed training wrote after its last checkpoint comes again.
+            # A resumed training repeats what was written after its checkpoint.
             self._writer = SummaryWriter(self.folder, purge_step=trainer.global_step + 1)
 
     def on_train_batch_end(

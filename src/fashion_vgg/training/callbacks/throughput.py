@@ -1,4 +1,4 @@
-"""Images a second of the training steps, data loading included, evaluation and checkpoints left out."""
+"""Training speed in images per second, including data loading, excluding evaluation and checkpoints."""
 
 import time
 from typing import Any
@@ -15,7 +15,7 @@ class Throughput(L.Callback):
         self._epoch_seconds = 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # An epoch that a resumed training goes on with has no other beginning.
+        # An epoch that is resumed has no on_train_epoch_start.
         self._epoch_start = time.perf_counter() - self._epoch_seconds
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -26,10 +26,10 @@ class Throughput(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._epoch_images += len(batch[1]) * trainer.world_size
-        # Steps are queued on a GPU: the epoch is over when the device says so.
+        # GPU kernels run asynchronously: wait for the last step of the epoch.
         if pl_module.device.type == "cuda" and (trainer.is_last_batch or trainer.should_stop):
             torch.cuda.synchronize(pl_module.device)
-        self._epoch_seconds = time.perf_counter() - self._epoch_start  # of the last batch, wherever the epoch stops
+        self._epoch_seconds = time.perf_counter() - self._epoch_start  # the evaluation follows the last batch
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         pl_module.log("images_per_sec", self._epoch_images / self._epoch_seconds, sync_dist=True)

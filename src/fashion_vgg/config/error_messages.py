@@ -1,0 +1,81 @@
+"""Turns errors into one or two lines on stderr and an exit status, for every command."""
+
+import errno
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fashion_vgg.errors import Stopped, UserError
+
+
+@contextmanager
+def reported_errors(command: str) -> Iterator[None]:
+    """Print the message of an error that the user can correct, and exit.
+
+    The exit status is 2 for a mistake, 1 for a training that failed, and 128 plus the signal's number after a signal.
+    An error without a message (see `explain`) is raised, and so are all errors if ``HYDRA_FULL_ERROR`` is set. The jobs
+    of a multirun raise theirs to Hydra, which runs the other jobs first.
+    """
+    tracebacks_wanted = _tracebacks_wanted()
+    try:
+        yield
+        sys.stdout.flush()
+    except Stopped as stopped:
+        if stopped.signum:
+            print(with_notes(stopped, str(stopped)).replace("\n", " "), file=sys.stderr)
+        sys.exit(stopped.status)
+    except BrokenPipeError:  # the reader of stdout has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python flushes into the pipe once more
+    except Exception as error:
+        message = None if tracebacks_wanted or _in_sweep() else explain(error, command)
+        if message is None:
+            raise
+        print(with_notes(error, message), file=sys.stderr)
+        sys.exit(error.status if isinstance(error, UserError) else UserError.status)
+
+
+def with_notes(error: BaseException, message: str) -> str:
+    """The message, and below it the notes that were added to the error."""
+    return "\n".join([message, *getattr(error, "__notes__", ())])
+
+
+def explain(error: BaseException, command: str) -> str | None:
+    """One or two lines about an error that the user can correct, None for any other error."""
+    match error:
+        case UserError():
+            return str(error)
+        case OSError(errno=errno.ENOENT | errno.ENOTDIR | errno.EISDIR, filename=str(file)):
+            return f"{file}: {error.strerror}. Use another file or folder."
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EROFS | errno.EACCES):
+            path = Path(error.filename or ".")
+            what = path if error.filename else "A file"
+            return f"{what} cannot be written: {error.strerror} ({_free_space(path)}). Use another folder or disk."
+    if "hydra" in sys.modules:  # `runs` and `report` do without
+        from fashion_vgg.config import hydra_errors
+
+        return hydra_errors.explain(error, command)
+    return None
+
+
+def _tracebacks_wanted() -> bool:
+    """Whether the user set HYDRA_FULL_ERROR; otherwise set it, so that Hydra raises errors instead of printing them."""
+    ours = "FASHION_VGG_SET_FULL_ERROR"  # read by the processes that this one starts
+    if "HYDRA_FULL_ERROR" not in os.environ:
+        os.environ |= {"HYDRA_FULL_ERROR": "1", ours: "1"}
+    return ours not in os.environ
+
+
+def _in_sweep() -> bool:
+    if "hydra" not in sys.modules:
+        return False
+    from fashion_vgg.config.app import in_sweep
+
+    return in_sweep()
+
+
+def _free_space(path: Path) -> str:
+    existing = next(folder for folder in path.absolute().parents if folder.exists())
+    return f"{shutil.disk_usage(existing).free / 1e6:,.1f} MB are free"

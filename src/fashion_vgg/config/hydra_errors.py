@@ -1,0 +1,80 @@
+"""Messages for the errors of Hydra, OmegaConf and Lightning that a mistake in the configuration causes."""
+
+import re
+import sys
+from collections.abc import Iterator
+
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    InstantiationException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from omegaconf import DictConfig
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from fashion_vgg.config import error_messages
+from fashion_vgg.config.app import CONF, default_config, groups
+from fashion_vgg.config.validation import suggestion
+
+_EXTRAS = {"joblib": "joblib", "optuna": "optuna", "plotly": "report", "ray": "ray", "submitit": "submitit"}
+"""The package, and the extra of fashion-vgg that installs it."""
+
+
+def explain(error: BaseException, command: str) -> str | None:
+    """One or two lines about an error that the user can correct, None for any other error."""
+    if type(error).__name__ == "MisconfigurationException":  # Lightning's, which may not be imported
+        return f"trainer: {error}"
+    match error:
+        case ModuleNotFoundError(name=str(package)) if package in _EXTRAS:
+            return f"{package} is not installed: pip install 'fashion-vgg[{_EXTRAS[package]}]'."
+        case RuntimeError() if launcher := re.search(r"Unknown plugin class.*hydra_(\w+)_launcher\.", str(error)):
+            return f"The launcher is not installed: pip install 'fashion-vgg[{launcher[1]}]'."
+        case MissingConfigException(missing_cfg_file=str(file), options=list(options)):
+            group, _, option = file.rpartition("/")
+            hint = suggestion(option, options)
+            return f"{group}={option}: no such config.{hint} Available: {', '.join(options)}."
+        case OverrideParseException():
+            return f"{error.override}: {error.message.splitlines()[0]}. Write key=value, and quote special characters."
+        case HydraException(__cause__=ConfigKeyError() | ConfigAttributeError() as cause):
+            return _unknown_key(str(cause.full_key), command)
+        case InstantiationException():
+            return _explain_instantiation(error, command)
+        case ConfigCompositionException() if str(error).startswith("Ambiguous value"):
+            return f"{str(error).splitlines()[0]}: several values make a sweep with -m; a list is written key=[a,b]."
+        case HydraException() | OmegaConfBaseException():
+            return "\n".join(str(error).strip().splitlines()[:2])
+        case ValueError() if str(error).startswith("Config group override"):  # Hydra's, which names no key
+            nulls = " ".join(word for word in sys.argv if word.endswith("=null"))
+            return f"{nulls}: a group takes the name of one of its configs; --help lists them."
+    return None
+
+
+def _explain_instantiation(error: InstantiationException, command: str) -> str | None:
+    if missing := re.search(r"locating target '(.+?)'.*full_key: (.+)", str(error), re.DOTALL):
+        return f"{missing[2]}._target_={missing[1]} does not fit: no such class."
+    match error.__cause__:
+        case ValueError() | TypeError() as cause:
+            return str(cause)
+        case BaseException() as cause:
+            return error_messages.explain(cause, command)
+    return str(error).splitlines()[0]
+
+
+def _unknown_key(key: str, command: str) -> str:
+    cfg = default_config(command, sys.argv[1:])
+    group = key.partition(".")[0]
+    if group in groups() and not cfg.get(group):
+        options = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+        return f"{key}: no {group} is chosen; add {group}={' or '.join(options)}."
+    hint = suggestion(key, [*_keys(cfg), *(groups() if "." not in key else ())])
+    return f"{key}: no such key.{hint} --cfg job prints all keys; +{key}=... adds one."
+
+
+def _keys(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
+    for name, value in cfg.items_ex(resolve=False):
+        if isinstance(value, DictConfig):
+            yield from _keys(value, f"{prefix}{name!s}.")
+        else:
+            yield f"{prefix}{name!s}"
