@@ -1,8 +1,8 @@
-"""A Hydra sweeper that lets Optuna choose the overrides.
+"""A Hydra sweeper that searches with Optuna.
 
-The released plugin, hydra-optuna-sweeper 1.3, wants an Optuna before version 3, starts a study again from its first
-trial, and gives a job no trial to report to, so that none can be pruned. This one is thin: Optuna keeps the study,
-Hydra's launchers run the jobs, and what became of a job is read from its folder.
+The released plugin, hydra-optuna-sweeper 1.3, requires an Optuna older than version 3, does not continue a study, and
+passes no trial to its jobs, so that none can be pruned. Here Optuna stores the study, Hydra's launchers run the jobs,
+and a job's status is read from its folder.
 """
 
 import logging
@@ -20,15 +20,15 @@ from omegaconf import DictConfig, OmegaConf
 
 log = logging.getLogger(__name__)
 
-# Hydra imports every plugin at every start: Optuna, and what needs it, is imported when a search begins.
+# Hydra imports every plugin at every start, so Optuna is imported only when a search starts.
 
 
 class OptunaSweeper(Sweeper):
-    """Searches ``sweep.space`` and the ranges of the command line with a study that is kept on the disk.
+    """Searches ``sweep.space`` and the ranges of the command line with a study that is stored on disk.
 
     Args:
-        n_trials: finished and pruned trials of all calls together; failed ones do not count, and are not repeated.
-        n_jobs: trials that are drawn, and given to the launcher, at once.
+        n_trials: finished and pruned trials over all calls; failed ones do not count, and are not repeated.
+        n_jobs: trials that are sampled, and passed to the launcher, at once.
         direction: ``maximize`` or ``minimize``.
         study_name: its name in the storage.
         storage: a database's URL.
@@ -57,45 +57,46 @@ class OptunaSweeper(Sweeper):
         self.storage = storage
         self.seed = seed
         self.sampler = sampler
+        # Read by `multirun.pruners` in the jobs.
         self.pruner = pruner
         self.pruner_options = pruner_options
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Take what the launcher needs; called by Hydra."""
-        self._settings = config
+        """Instantiate the launcher; called by Hydra."""
+        self._config = config
         self._config_loader = hydra_context.config_loader
         self._launcher: Any = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Run trials until there are enough, as many at once as the launcher runs."""
+        """Run the missing trials, ``n_jobs`` at once."""
         from fashion_vgg.errors import UserError
 
         fixed, space = self._parse([*self._configured_space(), *arguments])
         if not space:
             raise UserError("There is nothing to search: choose sweep=search, or give a range, key=interval(0.1,1).")
-        if not self._settings.data.val_size:
-            raise UserError("A search is scored on a validation split, which data.val_size=5000 holds out.")
-        Path(self._settings.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
+        if not self._config.data.val_size:
+            raise UserError("A search needs a validation split for its objective: add data.val_size=5000.")
+        Path(self._config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
         study = self._study()
-        self._take_up_again(study)
+        self._enqueue_interrupted(study)
         number = len(study.trials)
         for _ in range(0, self._missing(study), self.n_jobs):
             trials = [study.ask(space) for _ in range(min(self.n_jobs, self._missing(study)))]
             jobs = [[*fixed, *_overrides(trial), f"sweep.trial={trial.number}"] for trial in trials]
             returns = self._launcher.launch(jobs, initial_job_idx=number)
             for trial, job in zip(trials, returns, strict=True):
-                _tell(study, trial, job)
+                _finish(study, trial, job)
             number += len(trials)
-        self._report(study)
+        self._log_best(study)
 
     def _configured_space(self) -> list[str]:
-        space: Any = OmegaConf.to_container(self._settings.sweep.space, resolve=True)
+        space: Any = OmegaConf.to_container(self._config.sweep.space, resolve=True)
         return [f"{key}={values}" for key, values in space.items()]
 
     def _parse(self, words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
-        """The overrides that are the same for all jobs, and the distributions of the others; a later word wins."""
+        """Split into overrides that all jobs share and Optuna's distributions; a later word replaces an earlier one."""
         parser = OverridesParser.create(config_loader=self._config_loader)
         parsed = {override.get_key_element(): override for override in parser.parse_overrides(list(words))}
         searched = {key: override for key, override in parsed.items() if override.is_sweep_override()}
@@ -106,15 +107,15 @@ class OptunaSweeper(Sweeper):
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        done = optuna.create_study(
+        study = optuna.create_study(
             study_name=self.study_name, storage=self.storage, direction=self.direction, load_if_exists=True
         )
-        seed = self.seed + len(done.trials)  # a study that is continued does not draw its first trials again
-        done.sampler = getattr(optuna.samplers, self.sampler)(seed=seed)
-        return done
+        seed = self.seed + len(study.trials)  # a continued study does not sample its first trials again
+        study.sampler = getattr(optuna.samplers, self.sampler)(seed=seed)
+        return study
 
-    def _take_up_again(self, study: Any) -> None:
-        """Trials that a kill cut off are asked for again: their jobs' folders have the checkpoints."""
+    def _enqueue_interrupted(self, study: Any) -> None:
+        """Enqueue the trials that a kill interrupted: their jobs resume from the checkpoints in their folders."""
         from optuna.trial import TrialState
 
         for trial in study.get_trials(states=(TrialState.RUNNING,)):
@@ -126,17 +127,18 @@ class OptunaSweeper(Sweeper):
 
         return max(0, self.n_trials - len(study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))))
 
-    def _report(self, study: Any) -> None:
+    def _log_best(self, study: Any) -> None:
         from optuna.trial import TrialState
 
-        if done := study.get_trials(states=(TrialState.COMPLETE,)):
+        if finished := study.get_trials(states=(TrialState.COMPLETE,)):
             best = study.best_trial
             words = " ".join(f"{key}={value}" for key, value in best.params.items())
-            log.info("Best of %d trials: %s %.4f with %s", len(done), self._settings.sweep.objective, best.value, words)
+            objective = self._config.sweep.objective
+            log.info("Best of %d trials: %s %.4f with %s", len(finished), objective, best.value, words)
 
 
 def _distribution(override: Override) -> Any:
-    """The grammar's interval is searched as numbers, whole ones between whole ones; anything else as choices."""
+    """An interval is searched as floats, or as integers if both ends are; anything else as choices."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     values: Any = override.value()
@@ -152,7 +154,8 @@ def _overrides(trial: Any) -> Iterator[str]:
     return (f"{key}={value}" for key, value in trial.params.items())
 
 
-def _tell(study: Any, trial: Any, job: JobReturn) -> None:
+def _finish(study: Any, trial: Any, job: JobReturn) -> None:
+    """Pass a job's objective, or its failure, to the study."""
     from optuna.trial import TrialState
 
     from fashion_vgg.runs.run import Run
