@@ -1,21 +1,22 @@
 import json
 import os
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from fashion_vgg.data import fashion_mnist
+from tests.helpers.command import Command
+from tests.helpers.process import ForkServer
 
-Command = Callable[..., subprocess.CompletedProcess[str]]
 Survived = Callable[[str, int, int], None]
+
+__all__ = ["Command", "Survived"]
 
 
 @pytest.fixture(scope="session")
 def data_root() -> Path:
-    """The folder of the real data set, as scripts/test.sh fetches it."""
+    """The folder of the data set, which scripts/test.sh fetches."""
     root = Path(os.environ.get("FASHION_VGG_DATA", "~/.cache/fashion-vgg")).expanduser()
     if fashion_mnist.find(root) is None:
         reason = "Fashion-MNIST is missing: run `fashion-vgg fetch`"
@@ -26,21 +27,24 @@ def data_root() -> Path:
 
 
 @pytest.fixture(scope="session")
-def fashion_vgg(tmp_path_factory: pytest.TempPathFactory) -> Command:
-    """Runs `fashion-vgg` with arguments as a user does; outputs/ is in the folder ``root``, a new one if not given."""
+def fashion_vgg(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
+    """Runs `fashion-vgg` as a user does."""
+    server = ForkServer()
+    yield Command(tmp_path_factory.mktemp("commands"), server)
+    server.close()
 
-    def run(*args: str, root: Path | None = None, timeout: float = 240) -> subprocess.CompletedProcess[str]:
-        root = root or tmp_path_factory.mktemp("root")
-        env = os.environ | {"FASHION_VGG_ROOT": str(root), "PYTHONWARNINGS": "default"}
-        command = [sys.executable, "-m", "fashion_vgg", *args]
-        return subprocess.run(command, env=env, cwd=root, capture_output=True, text=True, timeout=timeout)
 
-    return run
+@pytest.fixture(autouse=True)
+def _kill_processes(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No process survives the test that started it."""
+    yield
+    if "fashion_vgg" in request.fixturenames:
+        request.getfixturevalue("fashion_vgg").kill_all()
 
 
 @pytest.fixture(scope="session")
 def tiny(data_root: Path) -> list[str]:
-    """Overrides that make a training of a few seconds on real images."""
+    """Overrides for a training of 16 steps on real images, which takes seconds."""
     return [
         f"data.root={data_root}",
         "model=vgg5_light",
@@ -55,12 +59,12 @@ def tiny(data_root: Path) -> list[str]:
 
 @pytest.fixture
 def survived() -> Survived:
-    """Takes a promise, how many faults were done and how many were survived; a row of scripts/faults.sh's table."""
+    """Checks that all faults were survived and writes a row of scripts/faults.sh's table: promise, faults, survived."""
 
-    def take(promise: str, faults: int, number: int) -> None:
-        if table_file := os.environ.get("FAULTS_TABLE"):
-            with Path(table_file).open("a") as table:
-                table.write(json.dumps([promise, faults, number]) + "\n")
+    def check(promise: str, faults: int, number: int) -> None:
+        if table := os.environ.get("FAULTS_TABLE"):
+            with Path(table).open("a") as file:
+                file.write(json.dumps([promise, faults, number]) + "\n")
         assert number == faults
 
-    return take
+    return check

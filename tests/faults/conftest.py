@@ -1,18 +1,23 @@
-"""Faults done to real trainings, through the real command line; ``FAULTS=long`` does as many as scripts/faults.sh."""
+"""Faults done to real trainings through the command line; ``FAULTS=long``, which scripts/faults.sh sets, does more."""
 
 import os
 import random
-import subprocess
-import sys
+import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
+from filelock import FileLock
 
-TRAIN = ("-m", "fashion_vgg", "train")
+from tests.helpers.command import Command
+from tests.helpers.process import Process
+
 LONG = os.environ.get("FAULTS") == "long"
+
+in_the_long_set = pytest.mark.skipif(not LONG, reason="runs with FAULTS=long")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -21,86 +26,83 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.long)
 
 
-in_the_long_set = pytest.mark.skipif(not LONG, reason="in the long set")
-
-
 def times(short: int, long: int) -> int:
-    """How often a fault is done."""
+    """How often a test repeats a fault."""
     return long if LONG else short
-
-
-@pytest.fixture(scope="session")
-def moments() -> random.Random:
-    return random.Random(20261123)  # noqa: S311
 
 
 @dataclass
 class Training:
-    """One `fashion-vgg train` that can be stopped in the middle."""
+    """A `fashion-vgg train` in a folder, which can be interrupted and resumed."""
 
+    command: Command
     folder: Path
-    overrides: list[str]
+    overrides: Sequence[str]
     env: dict[str, str] = field(default_factory=dict)
 
-    def start(self, *further: str, program: Sequence[str] = TRAIN) -> "subprocess.Popen[str]":
-        root = self.folder.parent
-        root.mkdir(parents=True, exist_ok=True)
-        return subprocess.Popen(
-            self.command(*further, program=program),
-            env=os.environ | {"FASHION_VGG_ROOT": str(root), "PYTHONWARNINGS": "default"} | self.env,
-            cwd=root,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+    def start(self, *more: str, fork: bool = True) -> Process:
+        """Start it in its folder, with more overrides."""
+        words = ["train", *self.overrides, f"hydra.run.dir={self.folder}", *more]
+        return self.command.start(*words, root=self.folder.parent, env=self.env, fork=fork)
 
-    def command(self, *further: str, program: Sequence[str] = TRAIN) -> list[str]:
-        return [sys.executable, *program, *self.overrides, *further]
+    def run(self, *more: str, fork: bool = True) -> CompletedProcess[str]:
+        """Train to the end."""
+        return self.start(*more, fork=fork).result()
 
-    def run(self, *further: str) -> "subprocess.CompletedProcess[str]":
-        """To its end."""
-        process = self.start(*further)
-        return ended(process)
+    def resume(self, *more: str, fork: bool = True) -> CompletedProcess[str]:
+        """Resume it and train to the end."""
+        return self.command("train", f"resume={self.folder}", *more, root=self.folder.parent, env=self.env, fork=fork)
 
-    def run_until(self, moment: Callable[[], bool], signum: int, *further: str) -> "subprocess.CompletedProcess[str]":
-        """Send the signal when the moment has come, unless the training has ended by then."""
-        process = self.start(*further)
+    def run_until(
+        self, moment: Callable[[], bool], signum: int, *more: str, fork: bool = True
+    ) -> CompletedProcess[str]:
+        """Send a signal at a moment, unless the training ends before."""
+        process = self.start(*more, fork=fork)
         while process.poll() is None and not moment():
             time.sleep(0.002)
-        if process.poll() is None:
-            os.kill(process.pid, signum)
-        return ended(process)
+        process.send_signal(signum)
+        return process.result()
 
-    def first(self) -> list[str]:
-        """Overrides of the first start, which makes the folder."""
-        return [f"hydra.run.dir={self.folder}"]
+    def kill_when_saved(self, name: str = "last.ckpt") -> None:
+        """Train until a checkpoint is there, then kill it."""
+        killed = self.run_until((self.folder / name).exists, signal.SIGKILL)
+        assert killed.returncode == -signal.SIGKILL, killed
 
-    def begun(self) -> bool:
+    def seconds_in(self, seconds: float) -> Callable[[], bool]:
+        """The moment that is so long after the first line of the log."""
         log = self.folder / "train.log"
-        return log.exists() and "Results go to" in log.read_text()
-
-    def within(self, seconds: float) -> Callable[[], bool]:
-        """A moment so long after the training began."""
         began: list[float] = []
 
-        def come() -> bool:
-            if not began and self.begun():
+        def reached() -> bool:
+            if not began and log.exists() and "Results go to" in log.read_text():
                 began.append(time.monotonic())
             return bool(began) and time.monotonic() - began[0] >= seconds
 
-        return come
+        return reached
 
 
-def ended(process: "subprocess.Popen[str]") -> "subprocess.CompletedProcess[str]":
-    """What a process said and how it ended."""
-    out, err = process.communicate(timeout=240)
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+MakeTraining = Callable[..., Training]
+
+
+@pytest.fixture(scope="session")
+def training(fashion_vgg: Command) -> MakeTraining:
+    """Makes a `Training` of a folder and its overrides."""
+
+    def make(folder: Path, overrides: Sequence[str], **env: str) -> Training:
+        return Training(fashion_vgg, folder, overrides, env)
+
+    return make
+
+
+@pytest.fixture
+def moments(request: pytest.FixtureRequest) -> random.Random:
+    """Random numbers that depend on the test's name only."""
+    return random.Random(request.node.nodeid)  # noqa: S311
 
 
 @pytest.fixture(scope="session")
 def small(data_root: Path) -> list[str]:
-    """48 steps in three epochs on real images, with all that has to be resumed: dropout, augmentation, a schedule."""
+    """Overrides for 48 steps in three epochs on real images, with dropout, augmentation and a schedule."""
     return [
         *(f"data.root={data_root}", "model=vgg5_light", "model.ratio=4", "model.dropout=0.3", "image_size=28"),
         *("trainer=cpu", "trainer.max_epochs=3", "trainer.limit_train_batches=16", "batch_size=64"),
@@ -110,9 +112,14 @@ def small(data_root: Path) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(small: list[str], tmp_path_factory: pytest.TempPathFactory) -> Training:
-    """The same, run to its end."""
-    training = Training(tmp_path_factory.mktemp("undisturbed") / "run", small)
-    done = training.run(*training.first())
-    assert (done.returncode, done.stderr) == (0, "")
-    return training
+def undisturbed(training: MakeTraining, small: list[str], tmp_path_factory: pytest.TempPathFactory) -> Training:
+    """A training without a fault, the same for all workers of pytest-xdist."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    whole = training(folder / "undisturbed" / "run", small)
+    with FileLock(folder / "undisturbed.lock"):
+        if not whole.folder.exists():
+            done = whole.run()
+            assert (done.returncode, done.stderr) == (0, "")
+    return whole

@@ -1,4 +1,4 @@
-"""A checkpoint after each step of a training, and a training gone on with from each of them."""
+"""A training saves a checkpoint after each step; resumed from any of them, it ends in the same bits."""
 
 import shutil
 from pathlib import Path
@@ -7,23 +7,21 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
 
 from fashion_vgg.checkpoints import signals
-from fashion_vgg.config.app import CONF
 from fashion_vgg.training.build import build_classifier, build_trainer, configure_lightning_logging
 from fashion_vgg.training.callbacks import History
 from tests.conftest import Survived
 from tests.faults.conftest import LONG
-from tests.helpers import assert_same
+from tests.helpers import assert_same, composed
 
 AVERAGE = {"_target_": "lightning.pytorch.callbacks.EMAWeightAveraging", "decay": 0.9}
 
 
 class Copies(L.Callback):
-    """Keeps every checkpoint: they are saved after each step, by `PeriodicCheckpoint`, which comes before."""
+    """Keeps each checkpoint that `PeriodicCheckpoint`, which is called before, saved."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -39,25 +37,24 @@ class Copies(L.Callback):
     on_train_batch_start = on_validation_batch_start = on_train_epoch_start = on_train_end = copy
 
 
-def configured(folder: Path, data_root: Path, further: list[str]) -> DictConfig:
+def configured(folder: Path, data_root: Path, more: list[str]) -> DictConfig:
     overrides = [
         *(f"data.root={data_root}", "model=vgg5_light", "model.ratio=16", "model.dropout=0.3", "image_size=28"),
         *("trainer=cpu", "trainer.max_epochs=3", "trainer.limit_train_batches=16", "trainer.limit_val_batches=2"),
         *("data.flip=0.5", "data.shift=2", "data.erase=6", "scheduler=triangular", "optimizer.momentum=0.9"),
-        *("batch_size=32", "checkpoint.every_minutes=0", f"output_dir={folder}", *further),
+        *("batch_size=32", "checkpoint.every_minutes=0", f"output_dir={folder}", *more),
     ]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("train", overrides)
+    cfg = composed("train", *overrides)
     with open_dict(cfg):
         cfg.callbacks.average = AVERAGE
     return cfg
 
 
-def trained(cfg: DictConfig, checkpoint: Path | None, *further: L.Callback) -> dict[str, Any]:
-    """Everything that a training leaves."""
+def trained(cfg: DictConfig, checkpoint: Path | None, *callbacks: L.Callback) -> dict[str, Any]:
+    """Train, and return the last checkpoint and the averaged weights."""
     Path(cfg.output_dir).mkdir(exist_ok=True)
     torch.manual_seed(0)
-    trainer = build_trainer(cfg, History(cfg.output_dir), instantiate(cfg.checkpoint), *further)
+    trainer = build_trainer(cfg, History(cfg.output_dir), instantiate(cfg.checkpoint), *callbacks)
     classifier = build_classifier(cfg)
     trainer.fit(classifier, instantiate(cfg.data), ckpt_path=checkpoint)
     state: dict[str, Any] = torch.load(Path(cfg.output_dir, "last.ckpt"), weights_only=True)
@@ -67,7 +64,7 @@ def trained(cfg: DictConfig, checkpoint: Path | None, *further: L.Callback) -> d
 @pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec:FutureWarning")
 @pytest.mark.filterwarnings("ignore:.*exists and is not empty")
 @pytest.mark.parametrize(
-    ("further", "steps", "twice", "few"),
+    ("more", "steps", "twice", "few"),
     [
         ([], 48, 3, slice(13, 19)),
         (["data.num_workers=2"], 48, 3, slice(13, 16)),
@@ -76,35 +73,35 @@ def trained(cfg: DictConfig, checkpoint: Path | None, *further: L.Callback) -> d
         (["+trainer.accumulate_grad_batches=2", "+trainer.val_check_interval=5"], 24, 0, slice(1, 4)),
     ],
 )
-def test_from_every_step_the_training_ends_in_the_same_bits(
+def test_resuming_from_any_step_is_exact(
     data_root: Path,
     tmp_path: Path,
     survived: Survived,
     monkeypatch: pytest.MonkeyPatch,
-    further: list[str],
+    more: list[str],
     steps: int,
     twice: int,
     few: slice,
 ) -> None:
     configure_lightning_logging()
-    monkeypatch.setattr(signals, "listen", lambda: None)  # pytest's Ctrl-C stays its own
+    monkeypatch.setattr(signals, "listen", lambda: None)  # leave Ctrl-C to pytest
     copies = Copies(tmp_path / "whole")
-    expected = trained(configured(tmp_path / "whole", data_root, further), None, copies)
-    # Of each step one, and of an epoch's last step two: before its evaluation, and between two epochs.
+    expected = trained(configured(tmp_path / "whole", data_root, more), None, copies)
+    # One per step; two for the last step of an epoch, before the evaluation and after it.
     assert len(copies.paths) == steps + twice
     saved = [torch.load(path, weights_only=True)["global_step"] for path in copies.paths]
     assert sorted(set(saved)) == list(range(1, steps + 1))
     chosen = copies.paths[:-1] if LONG else copies.paths[few]
     for number, checkpoint in enumerate(chosen):
         folder = tmp_path / f"resumed-{number}"
-        state = trained(configured(folder, data_root, further), checkpoint)
+        state = trained(configured(folder, data_root, more), checkpoint)
         assert_same(expected, state, str(checkpoint))
         shutil.rmtree(folder)
     survived("exact resume from every step", len(chosen), len(chosen))
 
 
-class Seen(L.Callback):
-    """What a resumed training has of the one before."""
+class Recorder(L.Callback):
+    """Records the step and the best checkpoint at the end of a training."""
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.steps = trainer.global_step
@@ -123,19 +120,19 @@ def short(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_moved_run_keeps_its_best_checkpoint(data_root: Path, tmp_path: Path, short: list[str]) -> None:
     trained(configured(tmp_path / "old", data_root, short), None)
     (tmp_path / "old").rename(tmp_path / "new")
-    seen = Seen()
-    trained(configured(tmp_path / "new", data_root, short), tmp_path / "new" / "last.ckpt", seen)
-    assert str(tmp_path / "new" / "best.ckpt") in seen.best
+    recorder = Recorder()
+    trained(configured(tmp_path / "new", data_root, short), tmp_path / "new" / "last.ckpt", recorder)
+    assert str(tmp_path / "new" / "best.ckpt") in recorder.best
 
 
 @pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec:FutureWarning")
 @pytest.mark.filterwarnings("ignore:.*exists and is not empty")
-def test_a_training_that_stopped_early_stays_so(data_root: Path, tmp_path: Path, short: list[str]) -> None:
+def test_early_stopping_holds_after_resuming(data_root: Path, tmp_path: Path, short: list[str]) -> None:
     cfg = configured(tmp_path / "run", data_root, short)
     early = {"_target_": "lightning.pytorch.callbacks.EarlyStopping", "monitor": "val/loss", "stopping_threshold": 1e6}
     with open_dict(cfg):
         cfg.callbacks.early = early
     for checkpoint in (None, tmp_path / "run" / "last.ckpt"):
-        seen = Seen()
-        trained(cfg, checkpoint, seen)
-        assert seen.steps == 2  # of six
+        recorder = Recorder()
+        trained(cfg, checkpoint, recorder)
+        assert recorder.steps == 2  # of six

@@ -1,4 +1,4 @@
-"""Trainings that are killed, or asked to stop, at random moments, and go on as if nothing had been."""
+"""Trainings that are killed, or stopped by a signal, at random moments: resumed, they end in the same bits."""
 
 import random
 import re
@@ -9,67 +9,81 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Survived
-from tests.faults.conftest import Training, ended, in_the_long_set, times
+from tests.faults.conftest import MakeTraining, Training, in_the_long_set, times
 from tests.helpers import assert_equal
+from tests.helpers.command import Command
 
 
-def test_a_killed_training_goes_on_to_the_last_bit(
-    undisturbed: Training, small: list[str], tmp_path: Path, moments: random.Random, survived: Survived
+def test_a_new_interpreter_resumes_a_killed_one(
+    undisturbed: Training, small: list[str], training: MakeTraining, tmp_path: Path
+) -> None:
+    """As a user types it, without the fork server of the other tests."""
+    stopped = training(tmp_path / "run", small)
+    killed = stopped.run_until(stopped.seconds_in(0.5), signal.SIGKILL, fork=False)
+    assert killed.returncode == -signal.SIGKILL
+    done = stopped.resume(fork=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert_equal(undisturbed.folder, stopped.folder)
+
+
+def test_a_killed_training_resumes_exactly(
+    undisturbed: Training,
+    small: list[str],
+    training: MakeTraining,
+    tmp_path: Path,
+    moments: random.Random,
+    survived: Survived,
 ) -> None:
     number = times(2, 20)
     attempt = kills = 0
     while kills < number:
-        # Of every four one saves seldom, one never before the end, and one on another file system.
+        # Of four kills, one hits a training that saves seldom, one a training that has not saved yet, and one a
+        # training whose checkpoints are on another file system.
         minutes = {1: 0.02, 3: 60}.get(kills % 4, 0)
         elsewhere = Path("/dev/shm", f"{tmp_path.name}-{attempt}") if kills % 4 == 2 else None  # noqa: S108
-        further = [f"checkpoint.every_minutes={minutes}", *([f"checkpoint.folder={elsewhere}"] if elsewhere else [])]
-        training = Training(tmp_path / str(attempt) / "run", [*small, *further])
-        killed = training.run_until(training.within(moments.uniform(0, 2)), signal.SIGKILL, *training.first())
+        more = [f"checkpoint.every_minutes={minutes}", *([f"checkpoint.folder={elsewhere}"] if elsewhere else [])]
+        run = training(tmp_path / str(attempt) / "run", [*small, *more])
+        killed = run.run_until(run.seconds_in(moments.uniform(0, 1.5)), signal.SIGKILL)
         attempt += 1
         if killed.returncode == -signal.SIGKILL:
-            done = Training(training.folder, []).run(f"resume={training.folder}")
+            done = run.resume()
             assert done.returncode == 0, (killed, done)
             if elsewhere:
-                shutil.copy(elsewhere / "last.ckpt", training.folder)
-            assert_equal(undisturbed.folder, training.folder)
-            assert not list(training.folder.glob(".*.part"))
+                shutil.copy(elsewhere / "last.ckpt", run.folder)
+            assert_equal(undisturbed.folder, run.folder)
+            assert not list(run.folder.glob(".*.part"))
             kills += 1
         else:
-            assert killed.returncode == 0, killed  # the moment came when it had finished
+            assert killed.returncode == 0, killed  # it had finished before that moment
         if elsewhere:
             shutil.rmtree(elsewhere)
-    survived("exact resume after SIGKILL at random moments", number, number)
+    survived("exact resume after SIGKILL at a random moment", number, number)
 
 
-def test_resume_auto_goes_on_with_the_same_commands_run_and_begins_one_where_there_is_none(
-    undisturbed: Training, small: list[str], tmp_path: Path
+def test_resume_auto_continues_an_unfinished_run_of_the_same_command(
+    undisturbed: Training, fashion_vgg: Command, small: list[str], tmp_path: Path
 ) -> None:
-    training = Training(tmp_path / "run", [*small, "resume=auto"])
-    log: list[Path] = []
-
-    def two_epochs_in() -> bool:
-        log[:] = tmp_path.glob("outputs/train/*/*/train.log")
-        return bool(log) and "epoch  2/3" in log[0].read_text()
-
-    killed = training.run_until(two_epochs_in, signal.SIGKILL)
-    assert killed.returncode == -signal.SIGKILL
-    done = training.run()
+    command = ["train", *small, "resume=auto"]
+    killed = fashion_vgg.start(*command, root=tmp_path)
+    killed.wait_until(lambda: "epoch  2/3" in killed.stdout)
+    killed.kill()
+    [run] = tmp_path.glob("outputs/train/*/*")
+    done = fashion_vgg(*command, root=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert f"Goes on from {log[0].parent}/last.ckpt" in done.stdout
-    assert_equal(undisturbed.folder, log[0].parent)
-    again = training.start()
-    assert again.stdout is not None
-    assert str(log[0].parent) not in again.stdout.readline()  # that one is finished
-    again.kill()
-    again.communicate()
+    assert f"Resuming from {run}/last.ckpt" in done.stdout
+    assert_equal(undisturbed.folder, run)
+    again = fashion_vgg.start(*command, root=tmp_path)
+    again.wait_until(lambda: "\n" in again.stdout)
+    assert str(run) not in again.stdout  # it is finished, so this is a new one
 
 
 @pytest.mark.parametrize(
     ("name", "status"), [("SIGTERM", 143), ("SIGINT", 130), pytest.param("SIGUSR1", 138, marks=in_the_long_set)]
 )
-def test_a_signal_costs_no_step_that_was_done(
+def test_a_signal_loses_no_step(
     undisturbed: Training,
     small: list[str],
+    training: MakeTraining,
     tmp_path: Path,
     moments: random.Random,
     survived: Survived,
@@ -77,45 +91,41 @@ def test_a_signal_costs_no_step_that_was_done(
     status: int,
 ) -> None:
     number = times(1, 10 if name != "SIGUSR1" else 4)
-    rarely = [*small, "checkpoint.every_minutes=60"]
     attempt = stops = 0
     while stops < number:
-        training = Training(tmp_path / str(attempt) / "run", rarely)
+        run = training(tmp_path / str(attempt) / "run", [*small, "checkpoint.every_minutes=60"])
         attempt += 1
-        stopped = training.run_until(
-            training.within(moments.uniform(0.2, 1.5)), signal.Signals[name], *training.first()
-        )
-        if (training.folder / "summary.json").exists():
-            continue  # the moment came when it had finished
+        stopped = run.run_until(run.seconds_in(moments.uniform(0.1, 1)), signal.Signals[name])
+        if (run.folder / "summary.json").exists():
+            continue  # it had finished before that moment
         stops += 1
         assert stopped.returncode == status, stopped
         if "Stopped after step" in stopped.stderr:
             assert re.fullmatch(
-                rf"Stopped after step \d+\. Go on with: fashion-vgg train resume={training.folder}\n", stopped.stderr
+                rf"Stopped after step \d+\. Resume with: fashion-vgg train resume={run.folder}\n", stopped.stderr
             )
-            assert (training.folder / "last.ckpt").exists()
-        else:  # it had not begun its first step, or was about to write its summary
+            assert (run.folder / "last.ckpt").exists()
+        else:  # before its first step, or while it wrote its summary
             assert re.fullmatch(rf"Stopped by {name}\.( .*)?\n", stopped.stderr)
-        done = Training(training.folder, []).run(f"resume={training.folder}")
+        done = run.resume()
         assert done.returncode == 0, done.stderr
-        assert_equal(undisturbed.folder, training.folder)
-    survived(f"a polite stop by {name} at random moments", number, number)
+        assert_equal(undisturbed.folder, run.folder)
+    survived(f"exact resume after {name} at a random moment", number, number)
 
 
-def test_two_processes_cannot_go_on_with_one_run(undisturbed: Training, small: list[str], tmp_path: Path) -> None:
-    training = Training(tmp_path / "run", small)
-    first = training.start(*training.first(), "trainer.max_epochs=300")
-    while not (training.folder / "last.ckpt").exists():
-        assert first.poll() is None
-    second = Training(training.folder, []).run(f"resume={training.folder}")
-    assert (second.returncode, second.stderr) == (2, f"{training.folder}: another process is training there.\n")
-    first.terminate()
-    assert ended(first).returncode == 143
+def test_only_one_process_trains_in_a_folder(small: list[str], training: MakeTraining, tmp_path: Path) -> None:
+    run = training(tmp_path / "run", small)
+    first = run.start("trainer.max_epochs=300")
+    first.wait_until((run.folder / "last.ckpt").exists)
+    second = run.resume()
+    assert (second.returncode, second.stderr) == (2, f"{run.folder}: another process is training there.\n")
+    first.send_signal(signal.SIGTERM)
+    assert first.result().returncode == 143
 
 
 KILLED_AFTER_SAVING = """
 import os, runpy, signal
-from fashion_vgg.training.callbacks import PeriodicCheckpoint
+from fashion_vgg.checkpoints import PeriodicCheckpoint
 
 save = PeriodicCheckpoint.on_train_epoch_end
 
@@ -125,17 +135,18 @@ def save_and_die(self, trainer, module):
         os.kill(os.getpid(), signal.SIGKILL)
 
 PeriodicCheckpoint.on_train_epoch_end = save_and_die
-runpy.run_module("fashion_vgg.commands.train", run_name="__main__", alter_sys=True)
+runpy.run_module("fashion_vgg", run_name="__main__", alter_sys=True)
 """
 
 
 @pytest.mark.parametrize("epoch", [pytest.param(0, marks=in_the_long_set), 2])
-def test_an_epoch_whose_checkpoint_came_before_its_curves_is_in_them(
-    undisturbed: Training, small: list[str], tmp_path: Path, epoch: int
+def test_an_epoch_whose_metrics_were_not_logged_is_logged_after_resuming(
+    undisturbed: Training, fashion_vgg: Command, small: list[str], training: MakeTraining, tmp_path: Path, epoch: int
 ) -> None:
-    """Lightning gives the loggers an epoch's figures last."""
-    training = Training(tmp_path / "run", small, env={"LAST_EPOCH": str(epoch)})
-    process = training.start(*training.first(), program=["-c", KILLED_AFTER_SAVING])
-    assert ended(process).returncode == -signal.SIGKILL
-    assert Training(training.folder, []).run(f"resume={training.folder}").returncode == 0
-    assert_equal(undisturbed.folder, training.folder)
+    """Lightning logs the metrics of an epoch after the callbacks saved its checkpoint."""
+    run = training(tmp_path / "run", small)
+    words = ["train", *small, f"hydra.run.dir={run.folder}"]
+    process = fashion_vgg.start(*words, program=["-c", KILLED_AFTER_SAVING], env={"LAST_EPOCH": str(epoch)})
+    assert process.result().returncode == -signal.SIGKILL
+    assert run.resume().returncode == 0
+    assert_equal(undisturbed.folder, run.folder)
