@@ -26,7 +26,9 @@ MAX_TICKS = 12
 
 def group_colors(number: int) -> list[str]:
     """A color for each group of runs, as distinct as possible."""
-    return list(qualitative.D3[:number] if number <= len(qualitative.D3) else sample_colorscale("Turbo", number))
+    if number <= len(qualitative.D3):
+        return list(qualitative.D3[:number])
+    return list(sample_colorscale("Turbo", number + 2)[1:-1])  # without the ends, which are almost black
 
 
 def learning_curves(comparison: Comparison, metric: str) -> go.Figure:
@@ -85,7 +87,7 @@ def scatter_plot(comparison: Comparison, key: str) -> go.Figure:
     values, scores, labels, colors = zip(*points, strict=True)
     chart = _chart(f"{comparison.metric} against {key}", key, comparison.metric)
     chart.update_xaxes(type=axis_type(values))
-    if len(set(values)) <= MAX_TICKS:
+    if len(set(values)) <= 8:  # the chart is half as wide as parallel coordinates
         chart.update_xaxes(tickvals=[float(value) for value in set(values)], ticktext=list(set(values)))
     return chart.add_scatter(
         x=[float(value) for value in values],
@@ -105,7 +107,7 @@ def numeric_keys(comparison: Comparison) -> list[str]:
 
 
 def axis_type(texts: Sequence[str]) -> str:
-    """Plotly's axis type for a setting: ``log`` if its values span more than a decade, ``linear`` or ``category``."""
+    """Plotly's axis type for a setting: ``category``, ``linear``, or ``log`` for more than a decade of positive values."""
     try:
         numbers = [float(text) for text in texts]
     except ValueError:
@@ -116,7 +118,7 @@ def axis_type(texts: Sequence[str]) -> str:
 
 
 def _dimension(key: str, texts: Sequence[str]) -> dict[str, Any]:
-    """An axis of parallel coordinates. Parcoords takes numbers only, so that log and category axes need own ticks."""
+    """An axis of parallel coordinates. It takes numbers only: log and category axes need their own ticks."""
     names = sorted(set(texts))
     kind = axis_type(texts)
     if kind == "category":
