@@ -67,8 +67,8 @@ def test_losses_of_twenty_steps_match_the_book() -> None:
     reference = d2l.vgg(d2l.NARROW, image_size=64, hidden=256).double()
     net = VGG(d2l.VGG11, ratio=4, image_size=64, hidden=256).double()
     copy_parameters(net, reference)
-    x, y = batch(160, 64)
-    batches = list(zip(x.double().split(8), y.split(8), strict=True))
+    x, y = batch(80, 64)
+    batches = list(zip(x.double().split(4), y.split(4), strict=True))
     losses = []
     for module in (net, reference):
         torch.manual_seed(4)  # dropout drops the same units
