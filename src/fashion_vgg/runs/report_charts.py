@@ -107,7 +107,7 @@ def numeric_keys(comparison: Comparison) -> list[str]:
 
 
 def axis_type(texts: Sequence[str]) -> str:
-    """Plotly's axis type for a setting: ``category``, ``linear``, or ``log`` for more than a decade of positive values."""
+    """Plotly's axis type: ``category``, ``linear``, or ``log`` for positive values that span more than a decade."""
     try:
         numbers = [float(text) for text in texts]
     except ValueError:
