@@ -77,15 +77,20 @@ def test_without_matching_runs_the_command_prints_one_line(
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_two_hundred_runs_take_less_than_two_seconds(fashion_vgg: Command, tmp_path: Path) -> None:
+def run_in_shell(root: Path, command: str) -> subprocess.CompletedProcess[str]:
+    env = os.environ | {"FASHION_VGG_ROOT": str(root)}
+    return subprocess.run(["bash", "-c", command], env=env, capture_output=True, text=True)
+
+
+def test_two_hundred_runs_take_less_than_two_seconds(tmp_path: Path) -> None:
     for index in range(200):
         folder = tmp_path / TRAIN / "2026-01-01" / f"10-{index // 60:02}-{index % 60:02}-{index:08}"
         finish(folder, [f"seed={index}", "model=vgg11", "optimizer.lr=0.1"], 0.9)
-    # CPU time, because the machine may be busy with something else.
+    # A new interpreter, to include the imports; its CPU time, because other processes may be running.
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = fashion_vgg("runs", root=tmp_path)
+    done = run_in_shell(tmp_path, f"{sys.executable} -m fashion_vgg runs")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
+    assert 0.05 < after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
     assert len(done.stdout.splitlines()) == 203
 
 
@@ -93,7 +98,5 @@ def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
     # More than the 64 KiB that a pipe holds, so that the command writes after `head` has left.
     for index in range(200):
         finish(tmp_path / TRAIN / "2026-01-01" / f"10-00-00-{index:08}", [f"seed={index}", "note=" + "x" * 900], 0.9)
-    env = os.environ | {"FASHION_VGG_ROOT": str(tmp_path)}
-    command = f"set -o pipefail; {sys.executable} -m fashion_vgg runs | head -1"
-    done = subprocess.run(["bash", "-c", command], env=env, capture_output=True, text=True)
+    done = run_in_shell(tmp_path, f"set -o pipefail; {sys.executable} -m fashion_vgg runs | head -1")
     assert (done.returncode, done.stderr) == (0, "")
