@@ -90,7 +90,7 @@ def test_two_hundred_runs_take_less_than_two_seconds(tmp_path: Path) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = run_in_shell(tmp_path, f"{sys.executable} -m fashion_vgg runs")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert 0.05 < after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
     assert len(done.stdout.splitlines()) == 203
 
 
