@@ -1,3 +1,5 @@
+"""The checks that run before torch is imported."""
+
 from typing import Any
 
 import pytest
@@ -6,9 +8,10 @@ from omegaconf import OmegaConf
 from fashion_vgg.config import validation
 from fashion_vgg.config.overrides import shown
 from fashion_vgg.errors import UserError
+from tests.conftest import Command
 from tests.helpers import composed
 
-FITTING = [
+VALID = [
     ("seed", 0),
     ("image_size", 224),
     ("data.val_size", 59_990),
@@ -19,16 +22,15 @@ FITTING = [
     ("model.head", "light"),
     ("model.conv_arch", [[1, 64], [2, 128]]),
     ("model.conv_arch", [[[3, "lrn"], 64], [[3, 3, 1], 128], [[7], 128]]),
-    ("model.weights", None),
+    ("init_weights", None),
     ("data.mean", 0.449),
     ("trainer.devices", "auto"),
     ("trainer.devices", [0, 1]),
     ("trainer.limit_train_batches", 20),
     ("trainer.limit_train_batches", 0.5),
     ("trainer.deterministic", "warn"),
-    ("trainer.enable_progress_bar", False),
 ]
-WRONG = [
+INVALID = [
     ("seed", -1, "an integer from 0 to 4294967295"),
     ("seed", 1.5, "an integer from 0"),
     ("batch_size", 0, "an integer of at least 1"),
@@ -42,11 +44,11 @@ WRONG = [
     ("optimizer.momentum", float("inf"), "a number of at least 0"),
     ("model.dropout", 1.5, "a number from 0 to 1"),
     ("model.head", "dens", "one of dense, light"),
-    ("trainer.devices", 0, "an integer of at least 1 or auto or a list of device numbers"),
-    ("trainer.limit_train_batches", 0, "an integer of at least 1 or a number above 0, to 1"),
-    ("trainer.limit_train_batches", 0.0, "an integer of at least 1 or a number above 0, to 1"),
+    ("trainer.devices", 0, "an integer of at least 1 or auto or a list of devices"),
+    ("trainer.limit_train_batches", 0, "an integer of at least 1 or a share"),
+    ("trainer.limit_train_batches", 0.0, "an integer of at least 1 or a share"),
     ("trainer.limit_val_batches", 1.5, "an integer of at least 0 or a number from 0 to 1"),
-    ("trainer.deterministic", 1, "one of true, false or warn"),
+    ("trainer.deterministic", 1, "one of true, false, warn"),
     ("data.root", "", "a text"),
     ("model.conv_arch", 3, "a list of pairs [convolutions, channels]"),
     ("model.conv_arch", [], "a list of pairs"),
@@ -56,21 +58,21 @@ WRONG = [
     ("model.conv_arch", [[["lrn"], 64]], "a list of pairs"),
     ("model.conv_arch", [[[], 64]], "a list of pairs"),
     ("model.conv_arch", [[[3, "norm"], 64]], "a list of pairs"),
-    ("model.weights", 3, "null or a text"),
+    ("init_weights", 3, "null or a text"),
     ("data.std", 0, "a number above 0"),
     ("in_channels", 0, "an integer of at least 1"),
 ]
 
 
-@pytest.mark.parametrize(("key", "value"), FITTING)
-def test_a_fitting_value_passes(key: str, value: Any) -> None:
+@pytest.mark.parametrize(("key", "value"), VALID)
+def test_a_valid_value_passes(key: str, value: Any) -> None:
     cfg = OmegaConf.create()
     OmegaConf.update(cfg, key, value)
     validation.check(cfg)
 
 
-@pytest.mark.parametrize(("key", "value", "values"), WRONG)
-def test_a_wrong_value_is_named_with_the_values_that_fit(key: str, value: Any, values: str) -> None:
+@pytest.mark.parametrize(("key", "value", "values"), INVALID)
+def test_an_invalid_value_is_reported_with_the_valid_ones(key: str, value: Any, values: str) -> None:
     cfg = OmegaConf.create()
     OmegaConf.update(cfg, key, value)
     with pytest.raises(UserError) as error:
@@ -78,19 +80,44 @@ def test_a_wrong_value_is_named_with_the_values_that_fit(key: str, value: Any, v
     assert str(error.value).startswith(f"{key}={shown(value)} does not fit: use {values}")
 
 
+WRONG_TYPES = [
+    ("model.batch_norm=3", "one of true, false"),
+    ("trainer.log_every_n_steps=often", "an integer"),
+    ("callbacks.slow_run_notice.quick_command=3", "a text"),
+    ("callbacks.best.save_on_train_epoch_end=1.5", "one of true, false"),
+    ("callbacks.throughput=3", "null, or set its keys"),
+]
+
+
+@pytest.mark.parametrize(("override", "values"), WRONG_TYPES)
+def test_a_key_without_a_rule_has_the_type_of_its_default(fashion_vgg: Command, override: str, values: str) -> None:
+    done = fashion_vgg("train", override)
+    assert (done.returncode, done.stderr) == (2, f"{override} does not fit: use {values}.\n")
+
+
+def test_every_rule_is_for_a_key_of_a_shipped_config() -> None:
+    """A renamed key would leave its rule without effect."""
+    searched = [composed("train", "scheduler=triangular"), composed("bench", "bench=growth")]
+    searched += [composed(name) for name in ("describe", "test", "export")]
+    for key in validation.RULES:
+        parent, _, name = key.rpartition(".")
+        nodes = [OmegaConf.select(cfg, parent) if parent else cfg for cfg in searched]
+        assert any(node is not None and name in list(node) for node in nodes), key
+
+
 @pytest.mark.parametrize(
     ("word", "nearest"),
     [("optimizer.lrr", "optimizer.lr"), ("lr", "optimizer.lr"), ("batchsize", "batch_size"), ("modle", "model")],
 )
-def test_the_nearest_key_is_suggested(word: str, nearest: str) -> None:
+def test_the_most_similar_key_is_suggested(word: str, nearest: str) -> None:
     assert validation.suggestion(word, [*validation.RULES, "model", "data"]) == f" Did you mean {nearest}?"
 
 
-def test_nothing_is_suggested_for_a_word_like_no_other() -> None:
+def test_nothing_is_suggested_for_an_unlike_word() -> None:
     assert validation.suggestion("xyzzy", validation.RULES) == ""
 
 
 @pytest.mark.parametrize("key", ["model.in_channels", "data.channels", "data.image_size"])
-def test_what_follows_another_key_is_not_set_alone(key: str) -> None:
+def test_a_shared_key_is_not_set_for_one_component_only(key: str) -> None:
     with pytest.raises(UserError, match=rf"{key}=2 does not fit \w+=\d+: set (in_channels|image_size) alone\."):
         validation.check(composed("train", f"{key}=2", "output_dir=x"))
