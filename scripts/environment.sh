@@ -1,5 +1,5 @@
-# Sourced by the other scripts: makes .venv from requirements.lock, or remakes it when the lock changed.
-# Afterwards .venv/bin is first on PATH and FASHION_VGG_ROOT names the checkout.
+# Sourced by the other scripts: creates .venv from requirements.lock, or rebuilds it if the lock has changed. Puts
+# .venv/bin first on PATH and sets FASHION_VGG_ROOT to the checkout.
 
 FASHION_VGG_ROOT=$(CDPATH='' cd -- "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export FASHION_VGG_ROOT
@@ -16,9 +16,9 @@ supported_python() {
     return 1
 }
 
-make_environment() {
+create_environment() {
     local venv=$1 lock=$2 python uv
-    echo "Making $venv from requirements.lock (once; about 6.4 GB with CUDA's libraries) ..." >&2
+    echo "Creating $venv from requirements.lock (once; about 6.4 GB with CUDA's libraries) ..." >&2
     python=$(supported_python) || return
     rm -rf "$venv"
     if uv=$(command -v uv); then
@@ -28,14 +28,14 @@ make_environment() {
         "$venv/bin/python" -m pip install --quiet --disable-pip-version-check uv || return
         uv=$venv/bin/uv
     fi
-    # --require-hashes: a wheel that differs from the lock is refused.
+    # --require-hashes refuses a wheel that differs from the lock.
     "$uv" pip install --quiet --python "$venv/bin/python" --require-hashes --compile-bytecode -r "$lock" 9<&- || return
     "$uv" pip install --quiet --python "$venv/bin/python" --no-deps --no-build-isolation -e "$FASHION_VGG_ROOT" || return
-    # Last, so that an install that was cut off is not taken for a whole one.
+    # Last, so that an interrupted install is repeated.
     origin "$lock" >"$venv/made-from"
 }
 
-# What an environment was made from: it holds absolute paths, so a copied or moved checkout needs one of its own.
+# What an environment depends on: the lock, and the checkout's folder, since it holds absolute paths.
 origin() {
     echo "$FASHION_VGG_ROOT"
     cat "$1"
@@ -43,14 +43,14 @@ origin() {
 
 ensure_environment() {
     local venv=$FASHION_VGG_ROOT/.venv lock=$FASHION_VGG_ROOT/requirements.lock
-    # Of two that start at once, the second waits for the first one's environment (where the system has flock).
+    # Of two scripts that start together, the second waits for the first one's environment, if there is flock.
     exec 9<"$lock"
     if command -v flock >/dev/null && ! flock -n 9; then
-        echo "Waiting for another start to make the environment ..." >&2
+        echo "Waiting for another script to create the environment ..." >&2
         flock 9
     fi
     if [ "$(origin "$lock")" != "$(cat "$venv/made-from" 2>/dev/null)" ] || ! "$venv/bin/python" -c '' 2>/dev/null; then
-        make_environment "$venv" "$lock" || { echo "The environment could not be made." >&2; return 1; }
+        create_environment "$venv" "$lock" || { echo "The environment could not be created." >&2; return 1; }
     fi
     exec 9<&-
     export PATH=$venv/bin:$PATH

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# On a machine with an NVIDIA GPU, everything that needs one, within ten minutes: the tests; the benchmark; the seed's
-# recipe on the fast path and on the plain one, five seeds each; and the highest accuracy, two seeds. Prints the figures.
+# Everything that needs an NVIDIA GPU, within ten minutes: the tests; the benchmark; the book's recipe on the fast path and
+# on the plain one, five seeds each; the recipe with the highest accuracy, two seeds. Prints the results.
 #
 #   scripts/gpu_check.sh [hydra overrides]
 #   STAGES="bench fast" scripts/gpu_check.sh        some of: tests bench fast plain best
 #
-# It installs nothing: the Python on PATH must have the packages of pyproject.toml (at least torch 2.11) and pytest. The
-# data set is looked for as always; FASHION_VGG_DATA names a folder that holds it, compressed or not.
+# Installs nothing: the Python on PATH must have pytest and the packages of pyproject.toml (at least torch 2.11). The
+# environment variable FASHION_VGG_DATA names a folder with the data set, compressed or not.
 set -euo pipefail
 FASHION_VGG_ROOT=$(CDPATH='' cd -- "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export FASHION_VGG_ROOT
@@ -22,7 +22,7 @@ stage() {
 }
 
 tests() {
-    CI=true python3 -m pytest tests/test_gpu.py -m gpu -p no:cacheprovider  # CI: a missing data set fails the tests, and skips none
+    CI=true python3 -m pytest tests/test_gpu.py -m gpu -p no:cacheprovider  # CI: without the data set they fail
 }
 
 bench() {
@@ -50,8 +50,8 @@ accuracies, seconds, speeds = (
     [run["wall_seconds"] for run in runs],
     [run["images_per_sec"] for run in runs],
 )
-print(f"test accuracy {mean(accuracies):.4f} +- {stdev(accuracies):.4f}, least {min(accuracies):.4f}, of {len(runs)} seeds")
-print(f"seconds {mean(seconds):.1f} +- {stdev(seconds):.1f}, the first, with compiling, {seconds[0]:.1f}")
+print(f"test accuracy {mean(accuracies):.4f} +- {stdev(accuracies):.4f}, minimum {min(accuracies):.4f}, {len(runs)} seeds")
+print(f"seconds {mean(seconds):.1f} +- {stdev(seconds):.1f}; the first run, which compiles, {seconds[0]:.1f}")
 print(f"images/s {mean(speeds):,.0f} +- {stdev(speeds):,.0f} on {runs[0]['device_name']}, {runs[0]['versions']}")
 PYTHON
 }

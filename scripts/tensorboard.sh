@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# TensorBoard on every run and sweep under outputs/, reached from this machine alone. Arguments go to tensorboard:
+# TensorBoard on all runs and sweeps under outputs/, served to this machine only. Arguments go to tensorboard:
 #
 #   bash scripts/tensorboard.sh --port 6007
 #   bash scripts/tensorboard.sh --logdir outputs/sweeps/<date>/<time>-<token>

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train: makes the environment if need be, then `fashion-vgg train` with the Hydra overrides given.
+# Creates the environment if necessary, then runs `fashion-vgg train` with the given Hydra overrides.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 exec fashion-vgg train "$@"

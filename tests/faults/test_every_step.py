@@ -84,7 +84,7 @@ def test_resuming_from_any_step_is_exact(
     few: slice,
 ) -> None:
     configure_lightning_logging()
-    monkeypatch.setattr(signals, "listen", lambda: None)  # leave Ctrl-C to pytest
+    monkeypatch.setattr(signals, "listen", lambda *args: None)  # leave Ctrl-C to pytest
     copies = Copies(tmp_path / "whole")
     expected = trained(configured(tmp_path / "whole", data_root, more), None, copies)
     # One per step; two for the last step of an epoch, before the evaluation and after it.
@@ -111,7 +111,7 @@ class Recorder(L.Callback):
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     configure_lightning_logging()
-    monkeypatch.setattr(signals, "listen", lambda: None)
+    monkeypatch.setattr(signals, "listen", lambda *args: None)
     return ["data.val_size=1000", "trainer.limit_train_batches=2"]
 
 

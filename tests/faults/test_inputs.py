@@ -160,9 +160,9 @@ def filled(node: Any, **values: Any) -> Any:
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_a_hostile_target_is_refused(tmp_path: Path, survived: Survived, group: str) -> None:
+    cfg = composed("train", "scheduler=triangular", f"output_dir={tmp_path}")
+    OmegaConf.set_struct(cfg, False)
     for hostile in HOSTILE:
-        cfg = composed("train", "scheduler=triangular", f"output_dir={tmp_path}")
-        OmegaConf.set_struct(cfg, False)
         OmegaConf.update(cfg, group, filled(hostile, marker=tmp_path / "marker", bomb=tmp_path / "bomb"), merge=False)
         with pytest.raises(UserError, match=r"_target_=\S+ does not fit: a configuration may instantiate classes of"):
             targets.check(cfg)

@@ -128,8 +128,8 @@ def altered(content: dict[str, Any], how: str) -> dict[str, Any]:
 
 MESSAGES = {
     "missing": r"net\S+weight is missing",
-    "extra": r"net\S*more\.weight is left over",
-    "shape": r"net\S+weight is \[3, 3\] there and \[8, 1, 3, 3\] in the network",
+    "extra": r"net\S*more\.weight is unexpected",
+    "shape": r"net\S+weight is \[3, 3\] in the file and \[8, 1, 3, 3\] in the network",
     "NaN": r"net\S+weight is not finite, since its training diverged",
 }
 
