@@ -225,10 +225,8 @@ def test_a_mistake_is_told_in_two_lines_at_most(
 
 
 @pytest.mark.parametrize("override", ["optimizer.lrr=1", "batch_size=0"])
-def test_hydra_full_error_shows_the_traceback(tmp_path: Path, override: str) -> None:
-    env = os.environ | {"FASHION_VGG_ROOT": str(tmp_path), "HYDRA_FULL_ERROR": "1"}
-    command = [sys.executable, "-m", "fashion_vgg", "train", override]
-    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
+def test_hydra_full_error_shows_the_traceback(fashion_vgg: Command, override: str) -> None:
+    done = fashion_vgg("train", override, env={"HYDRA_FULL_ERROR": "1"})
     assert done.returncode == 1
     assert "Traceback" in done.stderr
 
@@ -281,20 +279,18 @@ def test_fetch_checks_the_files(fashion_vgg: Command, data_root: Path) -> None:
 
 
 def test_on_a_terminal_there_is_a_bar_and_without_one_a_line_an_epoch(
-    run: Path, tiny: list[str], tmp_path: Path
+    fashion_vgg: Command, run: Path, tiny: list[str], tmp_path: Path
 ) -> None:
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (40, 150))
-    env = os.environ | {"FASHION_VGG_ROOT": str(tmp_path)}
-    command = [sys.executable, "-m", "fashion_vgg", "train", *tiny]
-    with subprocess.Popen(command, env=env, stdout=theirs) as process:
-        os.close(theirs)
-        shown = b""
-        with contextlib.suppress(OSError):  # the terminal's end
-            while chunk := os.read(ours, 65_536):
-                shown += chunk
+    process = fashion_vgg.start("train", *tiny, root=tmp_path, stdout=theirs)
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # the terminal's end
+        while chunk := os.read(ours, 65_536):
+            shown += chunk
     os.close(ours)
-    assert process.returncode == 0
+    assert process.result().returncode == 0
     assert b"Epoch 1: 100%" in shown
     assert b"test/acc=" in shown
     assert b"epoch  1/2" not in shown
@@ -332,15 +328,12 @@ def test_the_recipe_for_the_highest_accuracy_trains(fashion_vgg: Command, data_r
     assert read_summary(only(tmp_path, "outputs/train/*/*"))["epochs"] == 2
 
 
-def test_a_slow_training_is_announced_before_its_first_step(data_root: Path, tmp_path: Path) -> None:
-    env = os.environ | {"FASHION_VGG_ROOT": str(tmp_path)}
+def test_a_slow_training_is_announced_before_its_first_step(fashion_vgg: Command, data_root: Path) -> None:
     overrides = ["experiment=d2l", "trainer=cpu", f"data.root={data_root}"]
     overrides += ["callbacks.slow_run_notice.longer_than_minutes=1"]  # for a machine of many cores
-    command = [sys.executable, "-m", "fashion_vgg", "train", *overrides]
-    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        first, second, third = (process.stdout.readline() for _ in range(3))
-        process.kill()
+    process = fashion_vgg.start("train", *overrides)
+    process.wait_until(lambda: process.stdout.count("\n") == 3)
+    first, second, third = process.stdout.splitlines(keepends=True)
     assert first.startswith("Results go to ")
     assert re.fullmatch(
         r"No GPU is in use: this training will take about (\d+\.\d hours|\d+ minutes) on the CPU\.\n", second

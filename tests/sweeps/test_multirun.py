@@ -6,9 +6,7 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +32,6 @@ def jobs(root: Path) -> dict[str, Run]:
     return {re.findall(r"optimizer\.lr=([\d.e+-]+)", run.folder.name)[0]: run for run in found}
 
 
-def started(root: Path, *args: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "fashion_vgg", "train", *args]
-    env = os.environ | {"FASHION_VGG_ROOT": str(root)}
-    return subprocess.Popen(command, env=env, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def wait_for(process: "subprocess.Popen[str]", moment: Callable[[], bool]) -> None:
-    while not moment():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.005)
-
-
 def reported(fashion_vgg: Command, root: Path) -> list[dict[str, str]]:
     """A sweep's report in full precision, but for how long it took."""
     done = fashion_vgg("report", "--csv", "report.csv", root=root)
@@ -67,15 +53,14 @@ def test_a_killed_sweep_goes_on_with_the_job_it_was_in(
     folder = f"hydra.sweep.dir={killed}/outputs/sweeps/some/where"
     if again == "the same command":
         assert fashion_vgg("train", "-m", *tiny, *SWEEP, root=whole).returncode == 0
-    process = started(killed, "-m", *tiny, *SWEEP, folder)
+    process = fashion_vgg.start("train", "-m", *tiny, *SWEEP, folder, root=killed)
     third = killed / "outputs/sweeps/some/where"
 
     def within_the_third() -> bool:
         return any("lr=0.3" in path.parent.name for path in third.glob("*/last.ckpt"))
 
-    wait_for(process, within_the_third)
+    process.wait_until(within_the_third)
     process.kill()
-    process.communicate()
     before = {lr: run.folder.joinpath("summary.json") for lr, run in jobs(killed).items() if run.status == "finished"}
     assert sorted(before) == ["0.1", "0.2"]
     written = {lr: path.stat().st_mtime_ns for lr, path in before.items()}
@@ -136,14 +121,14 @@ def test_a_signal_leaves_a_sweep_to_go_on_with(
     fashion_vgg: Command, tiny: list[str], tmp_path: Path, launcher: str, signum: signal.Signals, status: int
 ) -> None:
     words = ["trainer.max_epochs=20", "optimizer.lr=0.1,0.2", f"hydra/launcher={launcher}"]
-    process = started(tmp_path, "-m", *tiny, *words, "checkpoint.every_minutes=60")
-    wait_for(process, lambda: any(tmp_path.glob("outputs/sweeps/*/*/*lr=0.2*/metrics.csv")))
+    process = fashion_vgg.start("train", "-m", *tiny, *words, "checkpoint.every_minutes=60", root=tmp_path)
+    process.wait_until(lambda: any(tmp_path.glob("outputs/sweeps/*/*/*lr=0.2*/metrics.csv")))
     process.send_signal(signum)
-    _, err = process.communicate(timeout=60)
+    done = process.result(timeout=60)
     [sweep] = tmp_path.glob("outputs/sweeps/*/*")
-    assert process.returncode == status, err
-    assert f"Go on with: {multirun.command(sweep)}" in err
-    assert len(err.splitlines()) == 1 or launcher == "ray"  # which has a word of its own to say
+    assert done.returncode == status, done
+    assert f"Go on with: {multirun.command(sweep)}" in done.stderr
+    assert len(done.stderr.splitlines()) == 1 or launcher == "ray"  # which has a word of its own to say
     assert jobs(tmp_path)["0.2"].status == "unfinished"
     done = fashion_vgg("train", "sweep.resume=last", root=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -173,17 +158,21 @@ def test_the_same_sweep_on_other_launchers(
         assert again.stdout.count("Finished before: ") == 2
 
 
-def test_a_job_whose_process_dies_ends_a_parallel_sweep_with_a_line(tiny: list[str], tmp_path: Path) -> None:
+def test_a_job_whose_process_dies_ends_a_parallel_sweep_with_a_line(
+    fashion_vgg: Command, tiny: list[str], tmp_path: Path
+) -> None:
     parallel = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "trainer.max_epochs=1000"]
-    process = started(tmp_path, "-m", *tiny, *parallel, "optimizer.lr=0.1,0.2")
-    wait_for(process, lambda: len(list(tmp_path.glob("outputs/sweeps/*/*/*/metrics.csv"))) == 2)
+    process = fashion_vgg.start("train", "-m", *tiny, *parallel, "optimizer.lr=0.1,0.2", root=tmp_path)
+    process.wait_until(lambda: len(list(tmp_path.glob("outputs/sweeps/*/*/*/metrics.csv"))) == 2)
     with (tmp_path / "pids").open("w") as file:
         subprocess.run(["pgrep", "-P", str(process.pid)], stdout=file, check=True)
     commands = {pid: Path("/proc", pid, "cmdline").read_text() for pid in (tmp_path / "pids").read_text().split()}
     os.kill(int(next(pid for pid, line in commands.items() if "LokyProcess" in line)), signal.SIGKILL)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 1
-    first, second = [line for line in err.splitlines() if "Warning" not in line and not line.startswith(" ")][-2:]
+    done = process.result(timeout=120)
+    assert done.returncode == 1
+    first, second = [line for line in done.stderr.splitlines() if "Warning" not in line and not line.startswith(" ")][
+        -2:
+    ]
     assert first.startswith("A job's process died: ")
     assert second.startswith("Go on with: fashion-vgg train -m sweep.resume=")
 
@@ -202,11 +191,11 @@ def test_jobs_that_run_at_once_take_the_gpus_in_turn(monkeypatch: pytest.MonkeyP
     assert cfg.trainer.devices == 1
 
 
-def test_memory_goes_back_between_jobs(tiny: list[str], tmp_path: Path) -> None:
+def test_memory_goes_back_between_jobs(fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
     """A job's network and its optimizer take 344 MB here; of six jobs none may be left behind."""
     large = ["model=vgg11_narrow", "image_size=32", "model.hidden=4096", "trainer.limit_train_batches=2"]
     few = [*large, "trainer.max_epochs=1", "trainer.limit_val_batches=1", "optimizer.momentum=0.9"]
-    process = started(tmp_path, "-m", *tiny, *few, "seed=0,1,2,3,4,5")
+    process = fashion_vgg.start("train", "-m", *tiny, *few, "seed=0,1,2,3,4,5", root=tmp_path)
     used: dict[int, int] = {}
     while process.poll() is None:
         number = len(list(tmp_path.glob("outputs/sweeps/*/*/*/summary.json")))
@@ -214,17 +203,15 @@ def test_memory_goes_back_between_jobs(tiny: list[str], tmp_path: Path) -> None:
         if found := re.findall(r"VmRSS:\s+(\d+) kB", status):
             used[number] = max(used.get(number, 0), int(found[0]))
         time.sleep(0.01)
-    assert process.communicate()[1] == ""
-    assert process.returncode == 0
+    done = process.result()
+    assert (done.returncode, done.stderr) == (0, "")
     assert max(used[number] for number in (3, 4, 5)) < used[1] + 100_000, used
 
 
-def test_what_an_extra_is_missing_for_is_told(tiny: list[str], tmp_path: Path) -> None:
+def test_what_an_extra_is_missing_for_is_told(fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
     (tmp_path / "optuna.py").write_text("raise ModuleNotFoundError('No module named optuna', name='optuna')")
     words = ["-m", *tiny, "data.val_size=1000", "hydra/sweeper=optuna", "sweep=search"]
-    env = os.environ | {"PYTHONPATH": str(tmp_path), "FASHION_VGG_ROOT": str(tmp_path)}
-    command = [sys.executable, "-m", "fashion_vgg", "train", *words]
-    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
+    done = fashion_vgg("train", *words, root=tmp_path, env={"PYTHONPATH": str(tmp_path)})
     assert (done.returncode, done.stderr) == (2, "This needs optuna: pip install 'fashion-vgg[optuna]'.\n")
     with pytest.raises(RuntimeError) as raised:
         Plugins.instance()._instantiate(OmegaConf.create({"_target_": "hydra_plugins.hydra_nowhere_launcher.Launcher"}))
@@ -262,12 +249,11 @@ class TestOptuna:
         self, fashion_vgg: Command, tiny: list[str], tmp_path: Path
     ) -> None:
         search = [*self.SEARCH, "optimizer.lr=tag(log,interval(0.001,10))", "checkpoint.every_minutes=0"]
-        process = started(tmp_path, "-m", *tiny, *search, "hydra.sweeper.n_trials=100")
+        process = fashion_vgg.start("train", "-m", *tiny, *search, "hydra.sweeper.n_trials=100", root=tmp_path)
         # The third trial is cut off in its second epoch.
-        wait_for(process, lambda: len(list(tmp_path.glob("study/*/summary.json"))) == 2)
-        wait_for(process, lambda: len(list(tmp_path.glob("study/*/metrics.csv"))) == 3)
+        process.wait_until(lambda: len(list(tmp_path.glob("study/*/summary.json"))) == 2)
+        process.wait_until(lambda: len(list(tmp_path.glob("study/*/metrics.csv"))) == 3)
         process.kill()
-        process.communicate()
         cut_off = next(run for run in find_runs(tmp_path / "study") if run.status == "unfinished")
         done = fashion_vgg("train", "-m", *tiny, *search, "hydra.sweeper.n_trials=9", root=tmp_path)
         assert done.returncode == 0, done.stderr
