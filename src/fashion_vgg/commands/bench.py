@@ -1,48 +1,56 @@
-"""``fashion-vgg bench``: the seed's loop, a bare loop and Trainer.fit side by side, against the hardware's limit."""
+"""``fashion-vgg bench``: the speed of the book's loop, a bare loop and Trainer.fit, and the hardware limit."""
 
 import json
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from fashion_vgg import atomic
-from fashion_vgg.config.app import command
+from fashion_vgg.config import validation
+from fashion_vgg.config.app import CONF
+from fashion_vgg.config.error_messages import reported_errors
 from fashion_vgg.errors import UserError
-from fashion_vgg.training.allocator import keep_freed_memory
-from fashion_vgg.training.build import check_components
 
 # torch is imported late, as in `train`.
 if TYPE_CHECKING:
     import torch
 
+    from fashion_vgg.profiling.timing import Benchmark
 
-@command("bench")
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="bench")
+@reported_errors("bench")
 def main(cfg: DictConfig) -> None:
-    check_components(cfg)
-    from fashion_vgg.data import fashion_mnist
-    from fashion_vgg.profiling import bench_plots, bench_tables
+    validation.check(cfg)
+    from fashion_vgg.data import download
+    from fashion_vgg.profiling import bench_report
+    from fashion_vgg.profiling.timing import Benchmark
     from fashion_vgg.runs import summary
+    from fashion_vgg.training import allocator, build
 
-    keep_freed_memory()
-    device = chosen_device(cfg)
+    build.check_components(cfg)
+    allocator.keep_freed_memory()
+    device = choose_device(cfg)
     environment = summary.environment(device, list(HydraConfig.get().overrides.task))
-    print(bench_tables.title(cfg, environment), flush=True)
-    fashion_mnist.fetch(Path(cfg.data.root).expanduser())
-    content = (grow if cfg.bench.growth else compare)(cfg, device) | environment
+    print(bench_report.title(cfg, environment), flush=True)
+    download.fetch(Path(cfg.data.root).expanduser())
+    benchmark = Benchmark(device, cfg.bench.rounds, cfg.bench.block_seconds)
+    content = (grow if cfg.bench.growth else compare)(cfg, benchmark) | environment
     folder = Path(cfg.output_dir)
-    bench_plots.save(content, folder / "bench.png")
+    bench_report.plot(content).savefig(folder / "bench.png", dpi=150)
     atomic.write(folder / "bench.json", json.dumps(content, indent=2) + "\n")
-    print(f"\n{bench_tables.table(content)}\n\nIn {folder}: bench.json, bench.png")
+    print(f"\n{bench_report.report(content)}\n\nResults are in {folder}: bench.json, bench.png")
 
 
-def chosen_device(cfg: DictConfig) -> "torch.device":
-    """The one device that the Trainer would train on.
+def choose_device(cfg: DictConfig) -> "torch.device":
+    """The device that the Trainer would use.
 
     Raises:
-        UserError: there are to be several, or it is neither a CPU nor an NVIDIA GPU.
+        UserError: several devices are configured, or the device is neither a CPU nor an NVIDIA GPU.
     """
     import torch
 
@@ -50,48 +58,40 @@ def chosen_device(cfg: DictConfig) -> "torch.device":
         raise UserError("bench measures one device: leave out trainer.devices and trainer.num_nodes.")
     found = torch.accelerator.current_accelerator(check_available=True) if cfg.trainer.accelerator != "cpu" else None
     if found and found.type != "cuda":
-        raise UserError(f"bench measures CPUs and NVIDIA GPUs, and not this {found.type}: add trainer=cpu.")
+        raise UserError(f"bench measures CPUs and NVIDIA GPUs, but not {found.type}: add trainer=cpu.")
     return torch.device("cuda", 0) if found else torch.device("cpu")
 
 
-def compare(cfg: DictConfig, device: "torch.device") -> dict[str, Any]:
-    """The three loops in alternating rounds, and the data's way in the seed's manner and in ours."""
-    from fashion_vgg.profiling import checkpoint_cost, input_pipeline, rounds
-    from fashion_vgg.profiling.loops import BareLoop, Loop, ReferenceLoop, TrainerLoop
+def compare(cfg: DictConfig, benchmark: "Benchmark") -> dict[str, Any]:
+    """Time the three loops in alternating rounds, then checkpoints and the preprocessing of the data."""
+    from fashion_vgg.profiling import input_pipeline, memory
+    from fashion_vgg.profiling.checkpoint_cost import checkpoint_cost
+    from fashion_vgg.profiling.loops import BareLoop, ReferenceLoop, TrainerLoop
 
-    root = Path(cfg.data.root).expanduser()
-    loops: list[Loop] = [
-        ReferenceLoop(root, cfg.bench.seed_loop, device),
-        BareLoop(cfg, device),
-        TrainerLoop(cfg, device),
-    ]
-    results = rounds.measure(loops, cfg.bench.rounds, cfg.bench.block_seconds, device)
-    seeds, bare, trainer = results.loops
+    root, device = Path(cfg.data.root).expanduser(), benchmark.device
+    loops = ReferenceLoop(root, cfg.bench.reference_loop, device), BareLoop(cfg, device), TrainerLoop(cfg, device)
+    book, bare, trainer = benchmark.measure(*loops)
+    with memory.own_process() as process:
+        data = process.submit(input_pipeline.compare, root, cfg.bench.reference_loop.image_size).result()
     return {
-        **results.to_dict(),
+        **benchmark.to_dict(),
         "ratios": {
-            "bare_over_seed": bare.times_faster(seeds),
-            "trainer_over_seed": trainer.times_faster(seeds),
-            "trainer_over_bare": trainer.times_faster(bare),
+            "bare_over_book": bare.speedup_over(book),
+            "trainer_over_book": trainer.speedup_over(book),
+            "trainer_over_bare": trainer.speedup_over(bare),
         },
-        "guards": checkpoint_cost.cost(cfg, median(trainer.step_seconds)),
-        "data": input_pipeline.compare(root, cfg.bench.seed_loop.image_size),
+        "checkpoint_cost": checkpoint_cost(cfg, median(trainer.step_seconds)),
+        "data": data,
     }
 
 
-def grow(cfg: DictConfig, device: "torch.device") -> dict[str, Any]:
-    """The bare loop at each batch size, and at each image size, one after another to need less memory."""
-    from fashion_vgg.profiling import rounds
+def grow(cfg: DictConfig, benchmark: "Benchmark") -> dict[str, Any]:
+    """Time the bare loop at each batch size and at each image size, one after another to save memory."""
     from fashion_vgg.profiling.loops import BareLoop
 
-    loops = [
-        BareLoop(OmegaConf.merge(cfg, {key: value}), device, name=f"{key}={value}")  # type: ignore[arg-type]
-        for key, values in cfg.bench.growth.items()
-        for value in values
-    ]
-    measured = [rounds.measure([loop], cfg.bench.rounds, cfg.bench.block_seconds, device) for loop in loops]
-    return rounds.joined(measured).to_dict()
-
-
-if __name__ == "__main__":
-    main()
+    for key, values in cfg.bench.growth.items():
+        for value in values:
+            loop = BareLoop(OmegaConf.merge(cfg, {key: value}), benchmark.device)  # type: ignore[arg-type]
+            loop.name = f"{key}={value}"
+            benchmark.measure(loop)
+    return benchmark.to_dict()

@@ -1,113 +1,109 @@
-"""``fashion-vgg describe``: the seed's table of output shapes, what each part costs, and a picture of it."""
+"""``fashion-vgg describe``: the book's table of output shapes with the costs of each layer, as text or a picture."""
 
 import json
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from fashion_vgg import atomic
-from fashion_vgg.config.app import command, in_sweep
+from fashion_vgg.config import validation
+from fashion_vgg.config.app import CONF, in_sweep
+from fashion_vgg.config.error_messages import reported_errors
 from fashion_vgg.errors import UserError
-from fashion_vgg.training.build import check_optimizer, network
 
 if TYPE_CHECKING:
-    from fashion_vgg.profiling.network_tables import Network
+    from fashion_vgg.profiling.network_tables import NetworkCost
 
-_OF_THE_OUTPUT = ("layers=", "measure=", "format=", "picture=")
+OUTPUT_KEYS = ("layers=", "measure=", "format=", "picture=")
 
 
-@dataclass(frozen=True)
-class Described:
-    """A network, the configuration it is of, and the overrides that this came from."""
+class Job(NamedTuple):
+    """A described network, its configuration, and the overrides that name it in a multirun."""
 
     cfg: DictConfig
-    network: "Network"
+    network: "NetworkCost"
     overrides: list[str]
-    one_of_several: bool
+    multirun: bool
 
 
-_described: list[Described] = []
+_jobs: list[Job] = []
 
 
 @contextmanager
 def shown_together() -> Iterator[None]:
-    """Several networks, as -m makes them, are shown beside each other at the end, even if a mistake is among them."""
+    """Show all networks of a multirun at its end, also if one of them has a mistake."""
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["FASHION_VGG_SCRATCH"] = folder  # where Hydra records a sweep
+        os.environ["FASHION_VGG_SCRATCH"] = folder  # for the files that Hydra writes in a multirun
         try:
             yield
         finally:
-            if _described:
-                show(_described)
+            if _jobs:
+                show(_jobs)
 
 
-@command("describe", around=shown_together)
+@shown_together()
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="describe")
+@reported_errors("describe")
 def main(cfg: DictConfig) -> None:
+    validation.check(cfg)
     if in_sweep() and "Basic" not in HydraConfig.get().launcher._target_:
-        raise UserError(
-            "hydra/launcher: describe shows its networks together, from one process: leave the launcher out."
-        )
+        raise UserError("hydra/launcher: describe compares networks in one process: leave the launcher out.")
     if cfg.picture and not (folder := Path(cfg.picture).expanduser().absolute().parent).is_dir():
         raise UserError(f"picture={cfg.picture}: there is no folder {folder}.")
-    words = [word for word in HydraConfig.get().overrides.task if not word.startswith(_OF_THE_OUTPUT)]
-    _described.append(Described(cfg, describe(cfg), words, in_sweep()))
+    overrides = [word for word in HydraConfig.get().overrides.task if not word.startswith(OUTPUT_KEYS)]
+    _jobs.append(Job(cfg, describe(cfg), overrides, in_sweep()))
 
 
-def describe(cfg: DictConfig) -> "Network":
-    """The network of a configuration.
+def describe(cfg: DictConfig) -> "NetworkCost":
+    """The cost of the configured network.
 
     Raises:
-        UserError: its image size does not fit, or torch refuses the batch or the optimizer's settings.
+        UserError: the image size does not fit, or torch rejects the batch or the settings of the optimizer.
     """
     import torch
 
     from fashion_vgg.profiling import layers, step_memory
-    from fashion_vgg.profiling.network_tables import Network
+    from fashion_vgg.profiling.network_tables import NetworkCost
 
-    with torch.device("meta"):  # shapes alone: no weights are drawn, no arithmetic is done
-        net = network(cfg.model)
-    check_optimizer(cfg)
+    with torch.device("meta"):  # shapes only: no weights, no arithmetic
+        net = instantiate(cfg.model)
     size = (cfg.in_channels, cfg.image_size, cfg.image_size)
     try:
-        parts = layers.layers(net, size, cfg.batch_size)
+        costs = layers.layer_costs(net, size, cfg.batch_size)
     except (ValueError, RuntimeError) as error:
         raise UserError(f"batch_size={cfg.batch_size}: {str(error).splitlines()[0].removesuffix('.')}.") from error
+    try:
+        step = step_memory.estimate(net, costs, instantiate(cfg.optimizer))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"optimizer: {error}") from error
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    return Network(
-        name=HydraConfig.get().runtime.choices["model"],
-        size=size,
-        batch_size=cfg.batch_size,
-        layers=parts,
-        step=step_memory.estimate(net, parts, instantiate(cfg.optimizer)),
-        measured=step_memory.measure(cfg, size, device) if cfg.measure else None,
-    )
+    measured = step_memory.measure(cfg, size, device) if cfg.measure else None
+    return NetworkCost(HydraConfig.get().runtime.choices["model"], size, cfg.batch_size, costs, step, measured)
 
 
-def show(described: Sequence[Described]) -> None:
-    """Print what was found as the last one's configuration says, and draw it."""
+def show(jobs: Sequence[Job]) -> None:
+    """Print the networks, and draw them, as the configuration of the last one asks."""
     from fashion_vgg.profiling import network_tables
 
-    cfg, networks = described[-1].cfg, named_apart(described)
-    alone = None if described[-1].one_of_several else networks[0]
-    match cfg.format:
-        case "json":
-            content = [network_tables.content(network) for network in networks]
-            print(json.dumps(content[0] if alone else content, indent=2))
-        case "table" if alone:
-            print(f"{network_tables.single(alone, cfg.layers).text()}\n\n{network_tables.explained(alone)}")
-        case _:
-            table = (
-                network_tables.single(alone, cfg.layers) if alone else network_tables.side_by_side(networks, cfg.layers)
-            )
-            print(table.markdown() if cfg.format == "markdown" else table.text())
+    cfg, multirun, networks = jobs[-1].cfg, jobs[-1].multirun, with_distinct_names(jobs)
+    if cfg.format == "json":
+        content = [network_tables.to_dict(network) for network in networks]
+        print(json.dumps(content if multirun else content[0], indent=2))
+    else:
+        tables = network_tables
+        table = tables.side_by_side(networks, cfg.layers) if multirun else tables.single(networks[0], cfg.layers)
+        print(table.markdown() if cfg.format == "markdown" else table.text())
+        if cfg.format == "table" and not multirun:
+            print(f"\n{network_tables.explanation(networks[0])}")
     if cfg.picture:
         from fashion_vgg.profiling import network_plot
 
@@ -116,16 +112,13 @@ def show(described: Sequence[Described]) -> None:
             network_plot.draw(networks).savefig(file, format=path.suffix[1:], dpi=150)
 
 
-def named_apart(described: Sequence[Described]) -> list["Network"]:
-    """The networks, each under those of its overrides that not all have; a group's option stands for itself."""
-    common = set.intersection(*(set(each.overrides) for each in described))
+def with_distinct_names(jobs: Sequence[Job]) -> list["NetworkCost"]:
+    """The networks, each named by the overrides that not all of them share; a group's option by the option."""
+    shared = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
     networks = []
-    for each in described:
-        own = [word for word in each.overrides if len(described) == 1 or word not in common]
-        name = " ".join(word.removeprefix("model=").removeprefix("experiment=") for word in own)
-        networks.append(replace(each.network, name=name or each.network.name))
+    for job in jobs:
+        words = [
+            word.removeprefix("model=").removeprefix("experiment=") for word in job.overrides if word not in shared
+        ]
+        networks.append(replace(job.network, name=" ".join(words) or job.network.name))
     return networks
-
-
-if __name__ == "__main__":
-    main()

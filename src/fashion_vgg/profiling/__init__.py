@@ -1,1 +1,1 @@
-"""What networks and training steps cost: layers, memory, roofline, benchmark."""
+"""The cost of networks and training steps: layers, memory, roofline, benchmark."""

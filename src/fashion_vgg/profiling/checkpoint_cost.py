@@ -1,67 +1,54 @@
-"""What it costs that a training can be killed: its guards' time in each step, and the writing of a checkpoint."""
+"""The time that a resumable training spends on seeds, checks and checkpoints."""
 
-import functools
 import tempfile
-import time
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from lightning.pytorch.profilers import SimpleProfiler
+from omegaconf import DictConfig
 
+from fashion_vgg.profiling.loops import short_training
+from fashion_vgg.training import DivergenceGuard, History
 from fashion_vgg.training.build import build_classifier, build_trainer, configure_lightning_logging
-from fashion_vgg.training.callbacks import DivergenceGuard, History
 
 STEPS = 6
 
 
-def cost(cfg: DictConfig, step_seconds: float) -> dict[str, Any]:
-    """The guards' share of a training's time at its settings, from their own time in a training of a few steps.
+def checkpoint_cost(cfg: DictConfig, step_seconds: float) -> dict[str, Any]:
+    """The share of the training time, from the durations that Lightning's profiler records in a few steps.
 
-    The difference of two trainings' speeds would be lost in their spread.
+    Comparing the speeds of two trainings would not show it: they differ more from run to run.
 
     Args:
         cfg: the whole configuration.
-        step_seconds: what a step takes.
+        step_seconds: duration of a training step.
     """
     configure_lightning_logging()
     with tempfile.TemporaryDirectory() as folder:
-        few = {"max_epochs": 1, "limit_val_batches": 0, "limit_train_batches": STEPS, "enable_progress_bar": False}
-        settings: Any = OmegaConf.merge(cfg, {"output_dir": folder, "trainer": few, "callbacks": None, "logger": None})
-        guard, checkpoints = DivergenceGuard(), instantiate(settings.checkpoint)
-        classifier, data = build_classifier(settings), instantiate(settings.data)
-        in_steps: list[list[float]] = [[], [], []]
-        hooks = [(classifier, "on_before_batch_transfer")]
-        hooks += [(guard, "on_train_batch_end"), (checkpoints, "on_train_batch_end")]
-        for (owner, hook), seconds in zip(hooks, in_steps, strict=True):
-            _time(owner, hook, seconds)
-        writing: list[float] = []
-        trainer = build_trainer(settings, History(folder), guard, checkpoints)
-        _time(trainer, "save_checkpoint", writing)
-        trainer.fit(classifier, data)
+        short: Any = short_training(cfg, folder, STEPS)
+        short.callbacks = short.logger = None
+        guard, checkpoints, profiler = DivergenceGuard(), instantiate(short.checkpoint), SimpleProfiler()
+        trainer = build_trainer(short, History(folder), guard, checkpoints)
+        trainer.profiler = profiler  # type: ignore[attr-defined]
+        trainer.fit(build_classifier(short), instantiate(short.data))
         size = Path(folder, "last.ckpt").stat().st_size
-    a_step = sum(median(seconds) for seconds in in_steps)
-    a_minute = max(writing) / cfg.checkpoint.every_minutes if cfg.checkpoint.every_minutes else float("inf")
+    durations = profiler.recorded_durations
+    per_step = sum(
+        median(durations[action])
+        for action in (
+            "[LightningModule]ImageClassifier.on_before_batch_transfer",  # seeds the step
+            f"[Callback]{guard.state_key}.on_train_batch_end",
+            f"[Callback]{checkpoints.state_key}.on_train_batch_end",
+        )
+    )
+    per_checkpoint, minutes = max(durations["save_checkpoint"]), cfg.checkpoint.every_minutes
+    per_second = per_checkpoint / (60 * minutes) if minutes else float("inf")
     return {
-        "seconds_a_step": a_step,
-        "checkpoint_seconds": max(writing),
+        "seconds_per_step": per_step,
+        "checkpoint_seconds": per_checkpoint,
         "checkpoint_bytes": size,
-        "every_minutes": cfg.checkpoint.every_minutes,
-        "share": a_step / step_seconds + a_minute / 60,
+        "every_minutes": minutes,
+        "share": per_step / step_seconds + per_second,
     }
-
-
-def _time(owner: Any, name: str, seconds: list[float]) -> None:
-    """Have a method add to a list how long each of its calls takes."""
-    method = getattr(owner, name)
-
-    @functools.wraps(method)
-    def timed(*args: Any, **kwargs: Any) -> Any:
-        start = time.perf_counter()
-        try:
-            return method(*args, **kwargs)
-        finally:
-            seconds.append(time.perf_counter() - start)
-
-    setattr(owner, name, timed)

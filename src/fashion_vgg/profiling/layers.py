@@ -1,10 +1,9 @@
-"""The layers of a network, and what each one costs, without a single multiplication."""
+"""What each layer of a network costs, from one forward pass on the ``meta`` device, where tensors have only shapes."""
 
 import copy
 import functools
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -16,150 +15,137 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 @dataclass(frozen=True)
-class Part:
-    """A layer, or a block of layers.
+class LayerCost:
+    """The cost of a layer, or of a block of layers.
 
     Attributes:
-        name: its place in the network.
-        kind: its class.
-        kernel: side of its kernel in pixels; None where it has none.
+        name: name of the module in the network.
+        kind: class of the module.
+        kernel_size: height and width of the kernel in pixels; None for a layer without one.
+        input_shape: for one image.
         output_shape: for one image.
-        parameters: numbers that are trained.
-        multiply_adds: for one image.
-        receptive_field: side in pixels of what one unit of the output depends on; it may reach beyond the image.
-        stride: pixels between the centres of what two neighbouring units depend on; None where a unit sees everything.
-        forward_bytes: what the forward pass of a batch leaves for the backward pass, in float32.
-        backward_bytes: the gradients of its output and its input that the backward pass of a batch holds at once.
+        parameters: number of parameters.
+        multiply_adds: number for one image.
+        receptive_field: height and width, in pixels, of the image region that an output unit depends on. It includes
+            padding, so it may be larger than the image.
+        stride: effective stride, the distance in pixels between the receptive fields of neighbouring units. None after
+            a layer whose units depend on the whole image.
+        saved_bytes: activations of a batch in float32 that the layer saves for the backward pass. A tensor that several
+            layers save counts for the first of them.
+        gradient_bytes: gradients of the layer's output and input, which its backward pass holds at the same time.
     """
 
     name: str
     kind: str
-    kernel: int | None
+    kernel_size: int | None
+    input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
     parameters: int
     multiply_adds: int
     receptive_field: int
     stride: int | None
-    forward_bytes: int
-    backward_bytes: int
+    saved_bytes: int
+    gradient_bytes: int
 
 
-def layers(net: nn.Module, size: tuple[int, int, int], batch_size: int) -> list[Part]:
-    """The layers in the order of their work, for images of ``size`` (channels, height, width).
-
-    They are found by a training step's forward pass on torch's ``meta`` device, which has shapes alone: torch's own
-    counter gives the operations, and its own record what is kept for the backward pass.
+def layer_costs(net: nn.Module, size: tuple[int, int, int], batch_size: int) -> list[LayerCost]:
+    """The layers in the order in which they are called, for images of ``size`` (channels, height, width).
 
     Raises:
-        ValueError: torch refuses such a batch.
+        ValueError: a layer does not accept the batch.
     """
     net = copy.deepcopy(net).to("meta").train()
-    calls: list[_Call] = []
-    with _recorded(net, calls), FlopCounterMode(display=False) as counter:
+    trace = _Trace(net, size[-1])
+    for name, module in net.named_modules():
+        if not list(module.children()):
+            module.register_forward_hook(functools.partial(trace.add, name))
+    with saved_tensors_hooks(trace.save, lambda tensor: tensor), trace.flop_counter:
         net(torch.empty(batch_size, *size, device="meta"))
-    operations = counter.get_flop_counts()  # two for each multiply-add
-    field, stride = 1, 1
-    parts = []
-    for index, call in enumerate(calls):
-        field, stride = _seen(call.module, field, stride, size[-1])
-        flop = sum(operations.get(f"{type(net).__name__}.{call.name}", {}).values())
-        parts.append(
-            Part(
-                name=call.name,
-                kind=type(call.module).__name__,
-                kernel=_side(call.module.kernel_size) if hasattr(call.module, "kernel_size") else None,
-                output_shape=(1, *call.output.shape[1:]),
-                parameters=sum(parameter.numel() for parameter in call.module.parameters()),
-                multiply_adds=flop // 2 // batch_size,
-                receptive_field=field,
-                stride=stride or None,
-                forward_bytes=call.kept_bytes,
-                backward_bytes=call.gradient_bytes(of_input=index > 0),
-            )
-        )
-    return parts
+    return trace.costs
 
 
-def blocks(parts: Iterable[Part], whole_head: bool = False) -> list[Part]:
-    """The layers of each block as one part; those of the head stay by themselves, or are one part, too."""
+def by_block(costs: Iterable[LayerCost], whole_head: bool = False) -> list[LayerCost]:
+    """The costs summed over each block; the layers of the head stay separate unless ``whole_head``."""
 
-    def block(part: Part) -> str:
-        first, second, *_ = [*part.name.split("."), ""]
-        return first if whole_head and first == "head" else f"{first}.{second}"
+    def block(cost: LayerCost) -> str:
+        parts = cost.name.split(".")
+        return ".".join(parts[: 1 if whole_head and parts[0] == "head" else 2])
 
-    return [_joined(name, list(group)) for name, group in groupby(parts, key=block)]
+    return [total(name, list(group)) for name, group in groupby(costs, key=block)]
 
 
-def _joined(name: str, parts: list[Part]) -> Part:
-    if len(parts) == 1:
-        return parts[0]
-    return Part(
+def total(name: str, costs: Sequence[LayerCost]) -> LayerCost:
+    """The cost of consecutive layers together; the backward pass holds the gradients of one layer at a time."""
+    if len(costs) == 1:
+        return replace(costs[0], name=name)
+    return replace(
+        costs[-1],
         name=name,
         kind="Sequential",
-        kernel=None,
-        output_shape=parts[-1].output_shape,
-        parameters=sum(part.parameters for part in parts),
-        multiply_adds=sum(part.multiply_adds for part in parts),
-        receptive_field=parts[-1].receptive_field,
-        stride=parts[-1].stride,
-        forward_bytes=sum(part.forward_bytes for part in parts),
-        backward_bytes=max(part.backward_bytes for part in parts),
+        kernel_size=None,
+        input_shape=costs[0].input_shape,
+        parameters=sum(cost.parameters for cost in costs),
+        multiply_adds=sum(cost.multiply_adds for cost in costs),
+        saved_bytes=sum(cost.saved_bytes for cost in costs),
+        gradient_bytes=max(cost.gradient_bytes for cost in costs),
     )
 
 
-@dataclass
-class _Call:
-    """What one layer did in a forward pass."""
+class _Trace:
+    """Appends the cost of each layer to ``costs`` when its forward hook runs."""
 
-    name: str
-    module: nn.Module
-    input_shape: torch.Size
-    output: Tensor
-    kept_bytes: int
+    def __init__(self, net: nn.Module, image_size: int) -> None:
+        self.costs: list[LayerCost] = []
+        self.flop_counter = FlopCounterMode(display=False)
+        self._image_size = image_size
+        self._counted_flop = self._saved_bytes = 0
+        self._known_storages = {_storage(tensor) for tensor in (*net.parameters(), *net.buffers())}
 
-    def gradient_bytes(self, of_input: bool) -> int:
-        if isinstance(self.module, nn.Flatten):  # the same numbers in another shape
-            return 0
-        numbers = self.output.numel() + (self.input_shape.numel() if of_input else 0)
-        return numbers * self.output.element_size()
-
-
-@contextmanager
-def _recorded(net: nn.Module, calls: list[_Call]) -> Iterator[None]:
-    """Write down each layer's call, and the bytes that it is the first to keep."""
-    kept: dict[Any, Tensor] = {}
-    new: list[int] = []
-    own = {_storage(tensor) for tensor in (*net.parameters(), *net.buffers())}
-
-    def keep(tensor: Tensor) -> Tensor:
-        if _storage(tensor) not in kept.keys() | own:
-            kept[_storage(tensor)] = tensor
-            new.append(tensor.untyped_storage().nbytes())
+    def save(self, tensor: Tensor) -> Tensor:
+        """Count a tensor that autograd saves, unless it is a parameter, a buffer or counted already."""
+        storage = _storage(tensor)
+        if storage not in self._known_storages:
+            self._known_storages.add(storage)
+            self._saved_bytes += tensor.untyped_storage().nbytes()
         return tensor
 
-    def record(name: str, module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
-        calls.append(_Call(name, module, inputs[0].shape, output, sum(new)))
-        new.clear()
+    def add(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        """Add the layer that was called: its operations and saved tensors are those since the previous one."""
+        images, flop = inputs[0], self.flop_counter.get_total_flops()
+        # The first layer needs no gradient of its input; Flatten only changes the shape.
+        with_gradients = [output] if not self.costs else [images, output]
+        gradients = 0 if isinstance(module, nn.Flatten) else sum(tensor.nbytes for tensor in with_gradients)
+        previous = (self.costs[-1].receptive_field, self.costs[-1].stride) if self.costs else (1, 1)
+        receptive_field, stride = _receptive_field(module, *previous, self._image_size)
+        self.costs.append(
+            LayerCost(
+                name=name,
+                kind=type(module).__name__,
+                kernel_size=_side(module.kernel_size) if hasattr(module, "kernel_size") else None,
+                input_shape=(1, *images.shape[1:]),
+                output_shape=(1, *output.shape[1:]),
+                parameters=sum(parameter.numel() for parameter in module.parameters()),
+                multiply_adds=(flop - self._counted_flop) // 2 // len(images),
+                receptive_field=receptive_field,
+                stride=stride,
+                saved_bytes=self._saved_bytes,
+                gradient_bytes=gradients,
+            )
+        )
+        self._counted_flop, self._saved_bytes = flop, 0
 
-    for name, module in net.named_modules():
-        if not list(module.children()):
-            module.register_forward_hook(functools.partial(record, name))
-    with saved_tensors_hooks(keep, lambda tensor: tensor):
-        yield
 
-
-def _storage(tensor: Tensor) -> Any:
+def _storage(tensor: Tensor) -> StorageWeakRef:
     return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
 
 
-def _seen(module: nn.Module, field: int, stride: int, image: int) -> tuple[int, int]:
-    """The receptive field and stride after a layer; a stride of 0 after one whose units see the whole image."""
+def _receptive_field(module: nn.Module, field: int, stride: int | None, image_size: int) -> tuple[int, int | None]:
+    """Receptive field and effective stride after a layer, given those before it."""
     match module:
         case nn.Conv2d() | nn.MaxPool2d() if stride:
-            kernel, step = (_side(value) for value in (module.kernel_size, module.stride))
-            return field + (kernel - 1) * stride, stride * step
+            return field + (_side(module.kernel_size) - 1) * stride, stride * _side(module.stride)
         case nn.Linear() | nn.AdaptiveMaxPool2d():
-            return image, 0
+            return image_size, None
     return field, stride
 
 

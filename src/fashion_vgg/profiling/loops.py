@@ -1,6 +1,5 @@
-"""Three ways to train: the seed's loop, our network in a bare loop, and Lightning's Trainer around our classes."""
+"""Three training loops: the book's, the configured network in a bare PyTorch loop, and Lightning's Trainer."""
 
-import contextlib
 import itertools
 import tempfile
 import time
@@ -13,103 +12,97 @@ import lightning as L
 import torch
 import torch.nn.functional as F
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
-from fashion_vgg.data import fashion_mnist
-from fashion_vgg.data.datamodule import FashionMNISTDataModule
+from fashion_vgg.data import FashionMNISTDataModule, fashion_mnist
 from fashion_vgg.errors import UserError
-from fashion_vgg.profiling.roofline import Work, count_work
+from fashion_vgg.profiling.roofline import Pass, step_passes, synchronize
 from fashion_vgg.reference import d2l
-from fashion_vgg.training import allocator
-from fashion_vgg.training.build import build_classifier, build_network, build_trainer, network
-from fashion_vgg.training.callbacks import History
+from fashion_vgg.training import History, allocator
+from fashion_vgg.training.build import build_classifier, build_network, build_trainer
 
 TRAINING_IMAGES = 60_000
 AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16}
-"""The precisions that the bare loop knows, and what each one's arithmetic is cast to."""
+"""The precisions of the bare loop, and the dtype of their autocast."""
 
 
 class Loop(Protocol):
-    """A way to train, begun anew with every call, in a process that does nothing else.
-
-    ``work`` is what a step asks of the hardware, in numbers of ``dtype``; ``epoch`` is how many steps one has.
-    """
+    """A training loop. ``passes`` are those of one step, ``dtype`` that of the operands of products."""
 
     name: str
     batch_size: int
-    epoch: int
-    work: Work
+    steps_per_epoch: int
     dtype: torch.dtype
+    passes: list[Pass]
 
-    def seconds(self, warmup: int, steps: int) -> float:
-        """The time of ``steps`` steps, after ``warmup`` others, with new weights."""
+    def time_steps(self, warmup: int, steps: int) -> float:
+        """Train a new network for ``warmup`` steps, then return the seconds of ``steps`` more."""
 
 
 class ReferenceLoop:
-    """The seed's network, loader and loop, in float32.
+    """The book's network, loader and loop, in float32.
 
     Args:
         root: folder of the raw files.
         settings: ``image_size``, ``batch_size`` and ``lr``.
-        device: the one that trains.
+        device: on which to train.
     """
 
-    name = "the seed's loop"
+    name = "the book's loop"
+    dtype = torch.float32
 
     def __init__(self, root: Path, settings: DictConfig, device: torch.device) -> None:
-        self.root, self.device = root, device
-        self.image_size, self.batch_size, self.lr = settings.image_size, settings.batch_size, settings.lr
-        self.epoch = TRAINING_IMAGES // self.batch_size
+        self.root, self.device, self.lr = root, device, settings.lr
+        self.image_size, self.batch_size = settings.image_size, settings.batch_size
+        self.steps_per_epoch = TRAINING_IMAGES // self.batch_size
         with torch.device("meta"):
             net = d2l.vgg(d2l.NARROW, self.image_size)
-        self.work = count_work(net, (1, self.image_size, self.image_size), momentum=False)
-        self.dtype = torch.float32
+        size = (1, self.image_size, self.image_size)
+        self.passes = step_passes(net, size, self.batch_size, self.dtype, momentum=False)
 
-    def seconds(self, warmup: int, steps: int) -> float:
+    def time_steps(self, warmup: int, steps: int) -> float:
         net = d2l.vgg(d2l.NARROW, self.image_size).to(self.device)
         with warnings.catch_warnings(), tempfile.TemporaryDirectory() as root:
-            warnings.filterwarnings("ignore", ".*worker processes")  # four, as in the book, on however many cores
-            warnings.filterwarnings("ignore", ".*multi-threaded, use of fork")  # the loader's own way to start them
+            warnings.filterwarnings("ignore", ".*worker processes")  # four as in the book, even on fewer cores
+            warnings.filterwarnings("ignore", ".*multi-threaded, use of fork")  # how DataLoader starts them
             fashion_mnist.unpack(self.root, Path(root))
             loader = d2l.loader(Path(root), self.batch_size, self.image_size)
             batches = itertools.chain.from_iterable(itertools.repeat(loader))
-            return _timed(d2l.steps(net, batches, self.lr, self.device), warmup, steps, self.device)
+            return _time(d2l.steps(net, batches, self.lr, self.device), warmup, steps, self.device)
 
 
-class _OurLoop:
-    """What the two loops around the configured network have in common.
+class _ConfiguredLoop:
+    """Trains the configured network.
 
     Raises:
-        UserError: a precision other than those of ``AUTOCAST``.
+        UserError: the bare loop does not support the precision.
     """
 
     name = ""
 
-    def __init__(self, cfg: DictConfig, device: torch.device, name: str | None = None) -> None:
-        self.cfg, self.device = cfg, device
-        self.name = name or self.name
-        self.batch_size = cfg.batch_size
-        self.epoch = (TRAINING_IMAGES - cfg.data.val_size) // self.batch_size
+    def __init__(self, cfg: DictConfig, device: torch.device) -> None:
         if cfg.trainer.precision not in AUTOCAST:
-            raise UserError(f"trainer.precision={cfg.trainer.precision}: bench knows {' and '.join(AUTOCAST)}.")
+            raise UserError(f"trainer.precision={cfg.trainer.precision}: bench supports {' and '.join(AUTOCAST)}.")
+        self.cfg, self.device, self.batch_size = cfg, device, cfg.batch_size
+        self.steps_per_epoch = (TRAINING_IMAGES - cfg.data.val_size) // self.batch_size
         self.autocast = AUTOCAST[cfg.trainer.precision]
         self.dtype = self.autocast or torch.float32
         with torch.device("meta"):
-            net = network(cfg.model)
-        size = (cfg.model.get("in_channels", 1), cfg.image_size, cfg.image_size)
-        self.work = count_work(net, size, momentum=cfg.optimizer.get("momentum", 0) > 0)
+            net = instantiate(cfg.model)
+        size, momentum = (cfg.in_channels, cfg.image_size, cfg.image_size), cfg.optimizer.get("momentum", 0)
+        self.passes = step_passes(net, size, self.batch_size, self.dtype, momentum > 0)
 
 
-class BareLoop(_OurLoop):
-    """The configured network, optimizer and data, in as few lines of torch as train them."""
+class BareLoop(_ConfiguredLoop):
+    """The configured network, optimizer, scheduler and data in a loop of plain PyTorch."""
 
-    name = "our network, bare loop"
+    name = "bare PyTorch loop"
 
-    def seconds(self, warmup: int, steps: int) -> float:
+    def time_steps(self, warmup: int, steps: int) -> float:
         allocator.keep_freed_memory()
         datamodule = instantiate(self.cfg.data)
         datamodule.setup("fit")
-        return _timed(self._steps(datamodule, warmup + steps), warmup, steps, self.device)
+        return _time(self._steps(datamodule, warmup + steps), warmup, steps, self.device)
 
     def _steps(self, datamodule: FashionMNISTDataModule, total: int) -> Iterator[None]:
         net = build_network(self.cfg).to(self.device).train()
@@ -118,40 +111,28 @@ class BareLoop(_OurLoop):
         images, labels = (tensor.to(self.device) for tensor in datamodule.train_set.tensors)
         while True:
             order = torch.randperm(len(labels), device=self.device)
-            for chosen in torch.split(order, self.batch_size):
+            for batch in torch.split(order, self.batch_size):
                 optimizer.zero_grad()
-                x = datamodule.preprocess(datamodule.augment(images[chosen]))
-                with self._precision():
+                x = datamodule.preprocess(datamodule.augment(images[batch]))
+                with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
                     logits = net(x).float()
-                loss = F.cross_entropy(logits, labels[chosen], label_smoothing=self.cfg.classifier.label_smoothing)
+                loss = F.cross_entropy(logits, labels[batch], label_smoothing=self.cfg.classifier.label_smoothing)
                 torch.autograd.backward(loss)
                 optimizer.step()
                 if scheduler:
                     scheduler.step()
                 yield
 
-    def _precision(self) -> contextlib.AbstractContextManager[Any]:
-        return torch.autocast(self.device.type, self.autocast) if self.autocast else contextlib.nullcontext()
 
-
-class TrainerLoop(_OurLoop):
-    """``Trainer.fit`` as `fashion-vgg train` composes it: classes, callbacks and loggers; without evaluation."""
+class TrainerLoop(_ConfiguredLoop):
+    """``Trainer.fit`` with the classes, callbacks and loggers of ``fashion-vgg train``, without evaluation."""
 
     name = "Trainer.fit"
 
-    def seconds(self, warmup: int, steps: int) -> float:
+    def time_steps(self, warmup: int, steps: int) -> float:
         allocator.keep_freed_memory()
         with tempfile.TemporaryDirectory() as folder:
-            cfg: Any = OmegaConf.merge(
-                self.cfg,
-                {
-                    "output_dir": folder,
-                    "trainer": {"max_epochs": 1, "limit_val_batches": 0, "devices": 1, "enable_progress_bar": False},
-                },
-            )
-            cfg.trainer.limit_train_batches = warmup + steps
-            with open_dict(cfg):
-                (cfg.get("callbacks") or {}).pop("slow_run_notice", None)  # it comes before the first step
+            cfg = short_training(self.cfg, folder, warmup + steps)
             stopwatch = Stopwatch(warmup, warmup + steps, self.device)
             trainer = build_trainer(cfg, History(folder), instantiate(cfg.checkpoint), stopwatch)
             trainer.fit(build_classifier(cfg), instantiate(cfg.data))
@@ -159,7 +140,7 @@ class TrainerLoop(_OurLoop):
 
 
 class Stopwatch(L.Callback):
-    """Takes the time from the end of the step before ``first`` to the end of the step before ``last``."""
+    """Measures the seconds from the end of step ``first`` to the end of step ``last``, counted from 1."""
 
     def __init__(self, first: int, last: int, device: torch.device) -> None:
         self.first, self.last, self.device = first, last, device
@@ -168,24 +149,26 @@ class Stopwatch(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if trainer.global_step == self.first:
-            _wait_for(self.device)
+            synchronize(self.device)
             self._start = time.perf_counter()
         if trainer.global_step == self.last:
-            _wait_for(self.device)
+            synchronize(self.device)
             self.seconds = time.perf_counter() - self._start
 
 
-def _timed(training: Iterator[Any], warmup: int, steps: int, device: torch.device) -> float:
+def short_training(cfg: DictConfig, folder: str, steps: int) -> DictConfig:
+    """The configuration of a training of a few steps without evaluation, which writes to ``folder``."""
+    limits = {"max_epochs": 1, "limit_train_batches": steps, "limit_val_batches": 0, "devices": 1}
+    changes = {"output_dir": folder, "trainer": limits | {"enable_progress_bar": False}}
+    return OmegaConf.merge(cfg, changes)  # type: ignore[return-value]
+
+
+def _time(training: Iterator[Any], warmup: int, steps: int, device: torch.device) -> float:
     for _ in range(warmup):
         next(training)
-    _wait_for(device)
+    synchronize(device)
     start = time.perf_counter()
     for _ in range(steps):
         next(training)
-    _wait_for(device)
+    synchronize(device)
     return time.perf_counter() - start
-
-
-def _wait_for(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

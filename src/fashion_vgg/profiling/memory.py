@@ -1,28 +1,34 @@
-"""Peaks of memory."""
+"""Peak memory of a process and of a GPU."""
 
+import multiprocessing
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
 
 
-def host_peak() -> int:
-    """Bytes of this process at the most, without processes that it started; 0, unknown, where this is not Linux."""
-    return _status("VmHWM")
+def own_process(initializer: Callable[[], None] | None = None) -> ProcessPoolExecutor:
+    """A new process, so that its peak memory is that of the work submitted to it."""
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer)
 
 
-def host_now() -> int:
-    """Bytes of this process."""
+def process_bytes() -> int:
+    """Memory of this process without its children; 0 if unknown, on systems other than Linux."""
     return _status("VmRSS")
 
 
-def device_peak(device: torch.device) -> int:
-    """Bytes of tensors on the GPU at the most; 0 for a CPU."""
+def process_peak() -> int:
+    """The largest `process_bytes` so far. Unlike ``ru_maxrss``, it is not inherited from the parent process."""
+    return _status("VmHWM")
+
+
+def gpu_peak(device: torch.device) -> int:
+    """The most bytes that tensors occupied on the GPU; 0 for a CPU."""
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
 
 
-def _status(field: str) -> int:
+def _status(key: str) -> int:
     path = Path("/proc/self/status")
-    if not path.exists():
-        return 0
-    [line] = [line for line in path.read_text().splitlines() if line.startswith(f"{field}:")]
-    return int(line.split()[1]) * 1024
+    lines = path.read_text().splitlines() if path.exists() else []
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:"))

@@ -1,113 +1,110 @@
-"""A network's parts as a table, several networks side by side, and all of it as JSON."""
+"""The costs of networks as tables and as JSON."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from operator import attrgetter
 from typing import Any
 
-from fashion_vgg.profiling.layers import Part, blocks
+from fashion_vgg.profiling.layers import LayerCost, by_block, total
 from fashion_vgg.profiling.step_memory import StepMemory
 from fashion_vgg.runs.table import Table
 
-COLUMNS = ("parameters", "multiply-adds", "field", "stride", "forward MB", "backward MB")
+COLUMNS = ("parameters", "multiply-adds", "field", "stride", "saved MB", "gradients MB")
 
 
 @dataclass(frozen=True)
-class Network:
-    """A described network.
+class NetworkCost:
+    """The cost of a network.
 
     Attributes:
-        name: what tells it from others.
-        size: of an image: channels, height and width.
-        batch_size: images a step.
-        layers: its parts, one for each layer.
-        step: the memory of a training step, estimated.
-        measured: the same in bytes, measured; None where nobody asked.
+        name: as tables and pictures show it.
+        size: channels, height and width of an image.
+        batch_size: images per training step.
+        layers: the cost of each layer.
+        step: estimated memory of a training step.
+        measured: measured bytes of a training step; None if it was not measured.
     """
 
     name: str
     size: tuple[int, int, int]
     batch_size: int
-    layers: list[Part]
+    layers: list[LayerCost]
     step: StepMemory
     measured: int | None = None
 
 
-def single(network: Network, by_layer: bool = False) -> Table:
-    """The seed's rows of output shapes, and what each part costs."""
-    parts = network.layers if by_layer else blocks(network.layers)
-    rows = [[part.name, part.kind, f"output shape: {list(part.output_shape)}", *_costs(part)] for part in parts]
-    rows.append(["", "in all", "", *_totals(parts)])
-    header = ["", "", "", *COLUMNS]
-    return Table(header, rows) if by_layer else Table(header[1:], [row[1:] for row in rows])
+def single(network: NetworkCost, by_layer: bool = False) -> Table:
+    """A row per block, or per layer: its output shape, as the book prints it, and its costs."""
+    costs = network.layers if by_layer else by_block(network.layers)
+    rows = [[cost.name, cost.kind, f"output shape: {list(cost.output_shape)}", *_cells(cost)] for cost in costs]
+    rows.append(["", "total", "", *_total_cells(costs)])
+    first = 0 if by_layer else 1  # blocks follow each other in the order of their names
+    return Table(["", "", "", *COLUMNS][first:], [row[first:] for row in rows])
 
 
-def side_by_side(networks: Sequence[Network], by_layer: bool = False) -> Table:
-    """A column for each network; the rows are what its parts cost, by kind of cost."""
-    columns = [network.layers if by_layer else blocks(network.layers, whole_head=True) for network in networks]
-    name = _name_and_kind if by_layer else attrgetter("name")
-    names = sorted({name(part) for parts in columns for part in parts}, key=_place)
-    costs = [{name(part): _costs(part) for part in parts} | {"in all": _totals(parts)} for parts in columns]
+def side_by_side(networks: Sequence[NetworkCost], by_layer: bool = False) -> Table:
+    """A column per network; the rows are the costs of its blocks, grouped by the kind of cost."""
+    if by_layer:  # layers of different kinds are not compared
+        tables = [{f"{cost.name} {cost.kind}": _cells(cost) for cost in network.layers} for network in networks]
+    else:
+        tables = [{cost.name: _cells(cost) for cost in by_block(each.layers, whole_head=True)} for each in networks]
+    names = sorted({name for table in tables for name in table}, key=_position)
+    for table, network in zip(tables, networks, strict=True):
+        table["total"] = _total_cells(network.layers)
     rows: list[list[str]] = []
     for column, title in enumerate(COLUMNS):
-        cells = [[name, *(cost[name][column] if name in cost else "" for cost in costs)] for name in (*names, "in all")]
+        cells = [
+            [name, *(table[name][column] if name in table else "" for table in tables)] for name in (*names, "total")
+        ]
         used = [row for row in cells if any(cell not in ("", "0", "0.0") for cell in row[1:])]
-        rows += [["" if index else title, *row] for index, row in enumerate(used)]
+        rows += [[title if row is used[0] else "", *row] for row in used]
     rows.append(["step MB", "estimated", *(_megabytes(network.step.peak) for network in networks)])
     if all(network.measured for network in networks):
         rows.append(["", "measured", *(_megabytes(network.measured or 0) for network in networks)])
     return Table(["", "", *(network.name for network in networks)], rows)
 
 
-def explained(network: Network) -> str:
-    """What the columns mean, and the memory of a step."""
+def explanation(network: NetworkCost) -> str:
+    """What the columns of `single` mean, and the memory of a training step."""
     step = network.step
-    lines = [
-        "field, stride: pixels of the image that a unit depends on, and from one unit to the next.",
-        f"forward, backward: what the forward pass of {network.batch_size:,} images leaves for the backward pass, and "
-        "the gradients that this holds.",
-        f"A training step in float32, estimated: {_megabytes(step.peak)} MB at the peak of its backward pass, of which "
-        f"weights {_megabytes(step.weights)}, optimizer {_megabytes(step.optimizer)}.",
-    ]
-    if network.measured:
-        lines.append(f"Measured: {_megabytes(network.measured)} MB.")
-    return "\n".join(lines)
+    text = (
+        "field, stride: receptive field and effective stride of an output unit, in pixels of the image.\n"
+        f"saved, gradients: activations of {network.batch_size:,} images saved for the backward pass, and gradients of "
+        "the layer's input and output.\n"
+        f"A training step in float32 needs about {_megabytes(step.peak)} MB at its peak, including "
+        f"{_megabytes(step.weights)} MB of weights, {_megabytes(step.optimizer)} MB of optimizer state."
+    )
+    return f"{text}\nMeasured: {_megabytes(network.measured)} MB." if network.measured else text
 
 
-def content(network: Network) -> dict[str, Any]:
-    """Everything, for JSON, in bytes."""
+def to_dict(network: NetworkCost) -> dict[str, Any]:
+    """For JSON; memory is in bytes."""
     return {
         "network": network.name,
         "size": network.size,
         "batch_size": network.batch_size,
-        "parameters": sum(part.parameters for part in network.layers),
-        "multiply_adds": sum(part.multiply_adds for part in network.layers),
+        "parameters": sum(cost.parameters for cost in network.layers),
+        "multiply_adds": sum(cost.multiply_adds for cost in network.layers),
         "step_bytes": asdict(network.step) | {"measured": network.measured},
-        "layers": [asdict(part) for part in network.layers],
+        "layers": [asdict(cost) for cost in network.layers],
     }
 
 
-def _name_and_kind(part: Part) -> str:
-    return f"{part.name} {part.kind}"  # layers of two kinds have nothing to compare
-
-
-def _place(name: str) -> tuple[bool, list[int], str]:
-    """The blocks come first, in the order of their numbers, the head last."""
+def _position(name: str) -> tuple[bool, list[int], str]:
+    """Sorts blocks by their numbers, and the head after them."""
     return name.startswith("head"), [int(number) for number in re.findall(r"\.(\d+)", name)], name
 
 
-def _costs(part: Part) -> list[str]:
-    counts = [f"{part.parameters:,}", f"{part.multiply_adds:,}", f"{part.receptive_field:,}"]
-    stride = f"{part.stride:,}" if part.stride else ""
-    return [*counts, stride, _megabytes(part.forward_bytes), _megabytes(part.backward_bytes)]
+def _cells(cost: LayerCost) -> list[str]:
+    counts = [f"{cost.parameters:,}", f"{cost.multiply_adds:,}", f"{cost.receptive_field:,}"]
+    stride = f"{cost.stride:,}" if cost.stride else ""
+    return [*counts, stride, _megabytes(cost.saved_bytes), _megabytes(cost.gradient_bytes)]
 
 
-def _totals(parts: Sequence[Part]) -> list[str]:
-    """The backward pass holds the gradients of one part at a time."""
-    parameters, multiply_adds = sum(part.parameters for part in parts), sum(part.multiply_adds for part in parts)
-    forward, backward = sum(part.forward_bytes for part in parts), max(part.backward_bytes for part in parts)
-    return [f"{parameters:,}", f"{multiply_adds:,}", "", "", _megabytes(forward), _megabytes(backward)]
+def _total_cells(costs: Sequence[LayerCost]) -> list[str]:
+    """Receptive field and stride are not summed."""
+    parameters, multiply_adds, _, _, *memory = _cells(total("total", costs))
+    return [parameters, multiply_adds, "", "", *memory]
 
 
 def _megabytes(count: int) -> str:

@@ -1,72 +1,46 @@
-"""The least time that a training step can take: what the hardware does at best, and what the network asks of it."""
+"""The roofline model of a training step: the least time that it takes, given the peak rates of the device.
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+Williams, Waterman and Patterson, "Roofline: an insightful visual performance model", 2009.
+"""
+
+import timeit
+from collections.abc import Callable, Iterable, Sequence
+from math import prod
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+
+from fashion_vgg.profiling.layers import LayerCost, layer_costs
 
 MATRIX_SIDE = {"cpu": 3072, "cuda": 8192}
 COPY_BYTES = {"cpu": 2**29, "cuda": 2**31}
-ATTEMPTS = 5
+REPETITIONS = 5
 
 
 class Ceilings(NamedTuple):
-    """What the device does at best."""
+    """Peak rates of a device."""
 
     flop_per_sec: float
     bytes_per_sec: float
 
 
-def best_of(a: Ceilings, b: Ceilings) -> Ceilings:
-    """The better of two measurements of each."""
-    return Ceilings(max(a.flop_per_sec, b.flop_per_sec), max(a.bytes_per_sec, b.bytes_per_sec))
-
-
 class Pass(NamedTuple):
-    """One pass of a step over its operands, for one image; ``weights`` counts once a step, however many images."""
+    """One pass of a training step over its operands, for a whole batch."""
 
-    flop: float = 0
-    activations: float = 0
-    weights: float = 0
-    float32_weights: float = 0  # those that stay float32 in a mixed precision
-
-    def bytes_moved(self, batch_size: int, bytes_a_number: int) -> float:
-        """By a step on so many images."""
-        return (batch_size * self.activations + self.weights) * bytes_a_number + self.float32_weights * 4
+    flop: float
+    bytes_moved: float
 
 
-@dataclass(frozen=True)
-class Work:
-    """What a step asks of the hardware, pass by pass; ``activations`` and ``weights`` are numbers, not bytes."""
-
-    passes: tuple[Pass, ...]
-
-    def least_seconds(self, batch_size: int, ceilings: Ceilings, bytes_a_number: int) -> float:
-        """Each pass at the limit of arithmetic or of memory, whichever takes it longer, one after another."""
-        return sum(
-            max(
-                batch_size * p.flop / ceilings.flop_per_sec,
-                p.bytes_moved(batch_size, bytes_a_number) / ceilings.bytes_per_sec,
-            )
-            for p in self.passes
-        )
-
-    def flop_an_image(self) -> float:
-        """Operations an image; a multiplication and an addition are two."""
-        return sum(p.flop for p in self.passes)
-
-    def bytes_an_image(self, batch_size: int, bytes_a_number: int) -> float:
-        """Bytes moved an image, the weights' shared by the batch."""
-        return sum(p.bytes_moved(batch_size, bytes_a_number) for p in self.passes) / batch_size
+def min_seconds(passes: Iterable[Pass], ceilings: Ceilings) -> float:
+    """Time of passes that run one after another, each at the peak rate of arithmetic or memory, whichever is slower."""
+    return sum(max(flop / ceilings.flop_per_sec, moved / ceilings.bytes_per_sec) for flop, moved in passes)
 
 
 def measure_ceilings(device: torch.device, dtype: torch.dtype) -> Ceilings:
-    """The speed of a large matrix product and of a large copy, the best of several each.
+    """The rates of a large matrix product and a large copy, the best of several repetitions.
 
-    A GPU's float32 product may use TF32, as its convolutions do by PyTorch's default.
+    A float32 product on a GPU may use TF32, as PyTorch's convolutions do by default.
     """
     side, count = MATRIX_SIDE[device.type], COPY_BYTES[device.type] // 4
     a, b, product = (torch.rand(side, side, device=device).to(dtype) for _ in range(3))
@@ -75,80 +49,65 @@ def measure_ceilings(device: torch.device, dtype: torch.dtype) -> Ceilings:
     torch.set_float32_matmul_precision("high" if device.type == "cuda" else precision)
     try:
         return Ceilings(
-            flop_per_sec=2 * side**3 / _best_seconds(lambda: torch.mm(a, b, out=product), device),
-            bytes_per_sec=2 * 4 * count / _best_seconds(lambda: target.copy_(source), device),
+            flop_per_sec=2 * side**3 / _min_seconds(lambda: torch.mm(a, b, out=product), device),
+            bytes_per_sec=2 * 4 * count / _min_seconds(lambda: target.copy_(source), device),
         )
     finally:
         torch.set_float32_matmul_precision(precision)
 
 
-def count_work(net: nn.Module, size: tuple[int, int, int], momentum: bool) -> Work:
-    """The passes of a training step on images of ``size`` (channels, height, width), the elementwise layers fused.
+def step_passes(
+    net: nn.Module, size: tuple[int, int, int], batch_size: int, dtype: torch.dtype, momentum: bool
+) -> list[Pass]:
+    """The passes of a training step on images of ``size`` (channels, height, width) with fused elementwise layers.
 
-    Forward, a convolution or dense layer reads its input and writes its output. What follows it up to the next one
-    (bias, batch norm, pooling, ReLU) is one pass that reads this output and writes the next layer's input; a ReLU
-    alone costs no pass, as it is done where the output is written. Backward, that pass reads the gradient of its output
-    and its input and writes the gradient of its input; a batch norm reads its operands once more in both directions,
-    for its sums. Then the layer's two products, by its input (not for the first layer) and by its weights, read
-    and write their operands. SGD reads weight and gradient and writes the weight, with momentum that too.
+    A convolution or dense layer reads its input and weights and writes its output, in ``dtype``. Backward, it computes
+    two products of the same operands: the gradient of its weights, and that of its input except in the first layer. The
+    layers up to the next product (bias, batch norm, pooling, ReLU) are fused into one pass in each direction. SGD reads
+    weight and gradient and writes the weight, in float32; with momentum it also reads and writes the momentum.
     """
-    layers = _layers(net, size)
+    groups: list[list[LayerCost]] = []  # each product with the elementwise layers that follow it
+    for cost in layer_costs(net, size, batch_size=2):  # batch norm rejects a single value per channel
+        if cost.multiply_adds:
+            groups.append([cost])
+        elif groups:
+            groups[-1].append(cost)
     passes = []
-    for index, layer in enumerate(layers):
-        operands = Pass(layer.flop, layer.inputs + layer.outputs, layer.weights)
-        passes += [operands] * (2 if index == 0 else 3)
-        passes.append(Pass(activations=_elementwise(layer)))
-        passes.append(Pass(float32_weights=(5 if momentum else 3) * layer.weights))
-    return Work(tuple(passes))
+    for index, (layer, *elementwise) in enumerate(groups):
+        inputs, outputs = prod(layer.input_shape), prod(layer.output_shape)
+        weights = layer.multiply_adds // prod(layer.output_shape[2:])  # each is used once per output position
+        operands = batch_size * (inputs + outputs) + weights
+        product = Pass(2 * layer.multiply_adds * batch_size, operands * dtype.itemsize)
+        passes += [product] * (2 if index == 0 else 3)
+        passes.append(Pass(0, batch_size * _fused(outputs, elementwise) * dtype.itemsize))
+        passes.append(Pass(0, (5 if momentum else 3) * weights * torch.float32.itemsize))
+    return passes
 
 
-@dataclass
-class _Layer:
-    flop: float
-    inputs: int
-    outputs: int
-    weights: int
-    following: int  # numbers that the elementwise layers after it leave
-    norm: int = 0  # numbers that a batch norm among them takes
+def _fused(inputs: int, layers: Sequence[LayerCost]) -> int:
+    """Numbers per image that fused elementwise layers read and write, given the size of their input.
+
+    Forward they read their input and write their output. Backward they read their input and the gradient of their
+    output, and write the gradient of their input. A batch norm reads its input for the statistics, and backward its
+    input and gradient for their sums. A ReLU alone is fused into the product: only its mask is read, backward.
+    """
+    outputs = prod(layers[-1].output_shape) if layers else inputs
+    normalized = sum(prod(layer.input_shape) for layer in layers if layer.kind == "BatchNorm2d")
+    if outputs == inputs and not normalized:
+        return inputs
+    return (inputs + outputs) + (2 * inputs + outputs) + 3 * normalized
 
 
-def _layers(net: nn.Module, size: tuple[int, int, int]) -> list[_Layer]:
-    """The convolutions and dense layers in their order, for one image."""
-    layers: list[_Layer] = []
-
-    def record(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            weights = module.weight.numel()
-            positions = output[0, 0].numel() if isinstance(module, nn.Conv2d) else 1
-            layers.append(_Layer(2 * weights * positions, inputs[0].numel(), output.numel(), weights, output.numel()))
-        elif layers:
-            layers[-1].following = output.numel()
-            layers[-1].norm += inputs[0].numel() if isinstance(module, nn.BatchNorm2d) else 0
-
-    hooks = [module.register_forward_hook(record) for module in net.modules() if not list(module.children())]
-    weight = next(net.parameters())
-    with torch.no_grad():
-        net.eval()(torch.empty(1, *size, device=weight.device, dtype=weight.dtype))
-    for hook in hooks:
-        hook.remove()
-    return layers
+def synchronize(device: torch.device) -> None:
+    """Wait for the kernels of a GPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
-def _elementwise(layer: _Layer) -> float:
-    """Numbers that the layers between this one and the next read and write, forward and backward."""
-    if layer.following == layer.outputs and not layer.norm:
-        return layer.outputs  # the ReLU's mask, read where the gradient is written
-    forward = layer.outputs + layer.following
-    backward = layer.following + 2 * layer.outputs
-    return forward + backward + 3 * layer.norm
-
-
-def _best_seconds(work: Callable[[], object], device: torch.device) -> float:
-    times = []
-    for _ in range(ATTEMPTS + 1):
-        start = time.perf_counter()
+def _min_seconds(work: Callable[[], object], device: torch.device) -> float:
+    def finish() -> None:
         work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - start)
-    return min(times[1:])
+        synchronize(device)
+
+    finish()  # warm-up
+    return min(timeit.repeat(finish, number=1, repeat=REPETITIONS))

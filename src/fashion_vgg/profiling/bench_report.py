@@ -1,0 +1,134 @@
+"""The results of a benchmark as text and as a plot."""
+
+from collections.abc import Iterator
+from statistics import median
+from typing import Any
+
+from matplotlib.figure import Figure
+from omegaconf import DictConfig
+
+from fashion_vgg.runs.table import Table
+
+COLORS = ("tab:gray", "tab:blue", "tab:orange")
+
+
+def title(cfg: DictConfig, environment: dict[str, Any]) -> str:
+    """The configured network, the device and the versions."""
+    network = " ".join([cfg.model._target_.rpartition(".")[2], str(cfg.model.get("conv_arch", ""))]).strip()
+    compiled = f", compiled ({cfg.compile})" if cfg.compile else ""
+    threads = f", {environment['threads']} threads" if environment["device"] == "cpu" else ""
+    versions = environment["versions"]
+    return (
+        f"{network} at {cfg.image_size} px, batch size {cfg.batch_size}, {cfg.trainer.precision}{compiled}\n"
+        f"{environment['device_name']}{threads}, torch {versions['torch']}, lightning {versions['lightning']}\n"
+    )
+
+
+def report(content: dict[str, Any]) -> str:
+    """A row per loop, then the hardware limit and, if the loops were compared, what the comparison shows."""
+    return "\n".join([_loops(content).text(), "", *_limits(content), *_comparison(content)])
+
+
+def _loops(content: dict[str, Any]) -> Table:
+    loops = content["loops"]
+    columns = {
+        "": [loop["name"] for loop in loops],
+        "images/s": [f"{loop['images_per_sec']:,.1f}" for loop in loops],
+        " ": [f"± {loop['images_per_sec_spread']:,.1f}" for loop in loops],
+        "ms/step": [f"{loop['batch_size'] / loop['images_per_sec'] * 1000:,.2f}" for loop in loops],
+    }
+    if "ratios" in content:
+        columns["over the book's"] = [f"{x['images_per_sec'] / loops[0]['images_per_sec']:.2f}" for x in loops]
+    for title, key in (("host GB", "host_bytes"), ("GPU GB", "device_bytes")):
+        if any(loop[key] for loop in loops):
+            columns[title] = [f"{loop[key] / 1e9:.2f}" for loop in loops]
+    columns["% of limit"] = [f"{loop['share_of_limit'] * 100:.0f}" for loop in loops]
+    return Table(list(columns), list(zip(*columns.values(), strict=True)))
+
+
+def _limits(content: dict[str, Any]) -> Iterator[str]:
+    for dtype, ceilings in content["ceilings"].items():
+        yield (
+            f"Hardware limit in {dtype}: {ceilings['flop_per_sec'] / 1e9:,.0f} GFLOP/s in a matrix product, "
+            f"{ceilings['bytes_per_sec'] / 1e9:,.1f} GB/s in a copy."
+        )
+    if "ratios" in content:
+        keys = ("gflop_per_image", "min_mb_per_image", "limit_images_per_sec")
+        for gflop, megabytes, limit in dict.fromkeys(tuple(loop[key] for key in keys) for loop in content["loops"]):
+            yield f"At least {gflop:.2f} GFLOP and {megabytes:.1f} MB per image: at most {limit:,.1f} images/s."
+
+
+def _comparison(content: dict[str, Any]) -> Iterator[str]:
+    if "ratios" not in content:
+        return
+    ratios, cost, data = content["ratios"], content["checkpoint_cost"], content["data"]
+    slower = 1 / ratios["trainer_over_bare"] - 1
+    yield (
+        f"Trainer.fit takes {abs(slower):.1%} {'more' if slower > 0 else 'less'} time per step than the bare loop, and "
+        f"trains {ratios['trainer_over_book']:.2f} times the book's images/s (medians over rounds)."
+    )
+    yield (
+        f"Being resumable takes {cost['share']:.2%} of the time: {cost['seconds_per_step'] * 1000:.2f} ms per step, "
+        f"and {cost['checkpoint_seconds']:.2f} s for a checkpoint of {cost['checkpoint_bytes'] / 1e6:,.1f} MB every "
+        f"{cost['every_minutes']:g} minutes."
+    )
+    ours, book = data["seconds"] * 1000, data["book_seconds"] * 1000
+    yield (
+        f"Resizing {data['batch_size']} images to {data['image_size']} px on one core takes {ours:.1f} ms, with the "
+        f"book's transforms {book:.1f} ms ({data['times_faster']:.1f} times). "
+        f"The images are {'bit-equal' if data['bit_equal'] else 'NOT EQUAL'}."
+    )
+    yield f"The data set occupies {data['host_bytes'] / 1e6:.0f} MB of memory."
+
+
+def plot(content: dict[str, Any]) -> Figure:
+    """Bars if the loops were compared, else curves over batch and image size."""
+    return _bars(content) if "ratios" in content else _curves(content)
+
+
+def _bars(content: dict[str, Any]) -> Figure:
+    """A bar of images/s for each loop, with its spread, and a line at its hardware limit."""
+    figure = Figure(figsize=(7, 2.6), layout="constrained")
+    axes = figure.add_subplot()
+    labels = []
+    for place, (loop, color) in enumerate(zip(content["loops"], COLORS, strict=True)):
+        speed, limit = loop["images_per_sec"], loop["limit_images_per_sec"]
+        axes.barh(place, speed, xerr=loop["images_per_sec_spread"], color=color, height=0.6, capsize=3)
+        axes.vlines(limit, place - 0.4, place + 0.4, colors="tab:red", label="" if place else "hardware limit")
+        labels.append(f"{loop['name']}\n{speed:,.0f} images/s, {loop['share_of_limit']:.0%} of the limit")
+    axes.set_yticks(range(len(labels)), labels)
+    axes.invert_yaxis()
+    axes.set(xlabel=f"images/s on {content['device_name']}", xlim=(0, None))
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside upper right", frameon=False)
+    return figure
+
+
+def _curves(content: dict[str, Any]) -> Figure:
+    """Time and peak memory of a step, over batch size and over image size."""
+    curves: dict[str, list[tuple[int, dict[str, Any]]]] = {}
+    for loop in content["loops"]:
+        key, value = loop["name"].split("=")
+        curves.setdefault(key, []).append((int(value), loop))
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    panels = figure.subplots(2, len(curves), sharex="col", sharey="row", squeeze=False)
+    for (time, memory), (key, points) in zip(panels.T, curves.items(), strict=True):
+        sizes, loops = zip(*points, strict=True)
+        steps = [[1000 * seconds for seconds in loop["step_seconds"]] for loop in loops]
+        limits = [1000 * loop["batch_size"] / loop["limit_images_per_sec"] for loop in loops]
+        time.fill_between(sizes, [min(step) for step in steps], [max(step) for step in steps], alpha=0.3)
+        time.plot(sizes, [median(step) for step in steps], marker="o", label="measured")
+        time.plot(sizes, limits, color="tab:red", linestyle="--", label="hardware limit")
+        gigabytes = [(loop["device_bytes"] or loop["host_bytes"]) / 1e9 for loop in loops]
+        memory.plot(sizes, gigabytes, marker="o", color="tab:green")
+        memory.set_xlabel({"image_size": "image size, px"}.get(key, key.replace("_", " ")))
+    panels[0, 0].set_ylabel("ms/step")
+    panels[0, 0].legend(frameon=False)
+    panels[1, 0].set_ylabel("peak memory, GB")
+    for axes in panels.flat:
+        axes.update_datalim([(0, 0)])
+        axes.autoscale_view()  # with margins above the data
+        axes.set(xlim=(0, None), ylim=(0, None))
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure

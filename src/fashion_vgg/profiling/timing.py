@@ -1,0 +1,141 @@
+"""Times training loops in alternating rounds, so that other load on the machine affects all of them alike.
+
+Each loop has its own process, because the allocator's state and the peak memory belong to a process.
+"""
+
+import contextlib
+import gc
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+import torch
+
+from fashion_vgg.errors import UserError
+from fashion_vgg.profiling import memory
+from fashion_vgg.profiling.loops import Loop
+from fashion_vgg.profiling.roofline import Ceilings, measure_ceilings, min_seconds
+from fashion_vgg.training import allocator
+from fashion_vgg.training.build import configure_lightning_logging
+
+WARMUP = {"cpu": 1, "cuda": 5}
+"""Untimed steps at the start of a turn: they allocate memory, and on a GPU they choose and compile kernels."""
+
+
+@dataclass
+class Result:
+    """The measurements of a loop, one per round."""
+
+    loop: Loop
+    steps: int = 1  # per turn
+    step_seconds: list[float] = field(default_factory=list)
+    host_bytes: int = 0
+    device_bytes: int = 0
+
+    def speedup_over(self, other: "Result") -> float:
+        """Ratio of the images/s, the median over the rounds."""
+        ratios = zip(self.step_seconds, other.step_seconds, strict=True)
+        return median(theirs / ours for ours, theirs in ratios) * self.loop.batch_size / other.loop.batch_size
+
+    def to_dict(self, ceilings: Ceilings) -> dict[str, Any]:
+        """Medians over the rounds; the spread is half the difference between the fastest and the slowest round."""
+        batch_size, passes = self.loop.batch_size, self.loop.passes
+        speed, limit = batch_size / median(self.step_seconds), batch_size / min_seconds(passes, ceilings)
+        return {
+            "name": self.loop.name,
+            "batch_size": batch_size,
+            "images_per_sec": speed,
+            "images_per_sec_spread": batch_size * (1 / min(self.step_seconds) - 1 / max(self.step_seconds)) / 2,
+            "step_seconds": self.step_seconds,
+            "host_bytes": self.host_bytes,
+            "device_bytes": self.device_bytes,
+            "gflop_per_image": sum(each.flop for each in passes) / batch_size / 1e9,
+            "min_mb_per_image": sum(each.bytes_moved for each in passes) / batch_size / 1e6,
+            "limit_images_per_sec": limit,
+            "share_of_limit": speed / limit,
+        }
+
+
+@dataclass
+class Benchmark:
+    """Loops timed on one device, and the ceilings of the device for each dtype.
+
+    Args:
+        device: CPU or CUDA device.
+        rounds: number of turns of each loop.
+        turn_seconds: approximate duration of a turn, which has at least one step.
+    """
+
+    device: torch.device
+    rounds: int
+    turn_seconds: float
+    results: list[Result] = field(default_factory=list)
+    ceilings: dict[torch.dtype, Ceilings] = field(default_factory=dict)
+
+    def measure(self, *loops: Loop) -> list[Result]:
+        """Time the loops in turn, and measure the ceilings before the first round and after each one.
+
+        Raises:
+            UserError: an epoch is too short to be timed, or the process of a loop was killed.
+        """
+        for loop in loops:
+            if loop.steps_per_epoch <= WARMUP[self.device.type]:
+                raise UserError(f"batch_size={loop.batch_size}: an epoch has too few steps to time; use a smaller one.")
+        results = [Result(loop) for loop in loops]
+        self._measure_ceilings(results)
+        with contextlib.ExitStack() as stack:
+            processes = [stack.enter_context(memory.own_process(configure_lightning_logging)) for _ in loops]
+            for number in range(1, self.rounds + 1):
+                for process, result in zip(processes, results, strict=True):
+                    self._take_turn(process, result)
+                    speed = result.loop.batch_size / result.step_seconds[-1]
+                    print(f"round {number}/{self.rounds}  {result.loop.name:<18}{speed:>10,.1f} images/s", flush=True)
+                self._measure_ceilings(results)
+        self.results += results
+        return results
+
+    def to_dict(self) -> dict[str, Any]:
+        """All results, for JSON."""
+        return {
+            "ceilings": {str(dtype).removeprefix("torch."): c._asdict() for dtype, c in self.ceilings.items()},
+            "loops": [result.to_dict(self.ceilings[result.loop.dtype]) for result in self.results],
+        }
+
+    def _measure_ceilings(self, results: list[Result]) -> None:
+        for dtype in dict.fromkeys(result.loop.dtype for result in results):
+            measured = measure_ceilings(self.device, dtype)
+            self.ceilings[dtype] = Ceilings(*map(max, measured, self.ceilings.get(dtype, measured)))
+
+    def _take_turn(self, process: ProcessPoolExecutor, result: Result) -> None:
+        warmup = WARMUP[self.device.type]
+
+        def turn() -> tuple[float, int, int]:
+            return process.submit(_turn, result.loop, warmup, result.steps, self.device).result()
+
+        try:
+            seconds, host_bytes, device_bytes = turn()
+            if not result.step_seconds:  # the first step determines the number of steps per turn
+                within_epoch = result.loop.steps_per_epoch - warmup  # the end of an epoch is not part of a step
+                result.steps = max(1, min(within_epoch, round(self.turn_seconds / seconds)))
+                if result.steps > 1:
+                    seconds, host_bytes, device_bytes = turn()
+        except BrokenProcessPool as error:
+            raise UserError(
+                f"{result.loop.name}: its process was killed, probably because memory ran out: "
+                "use a smaller batch_size or image_size."
+            ) from error
+        result.step_seconds.append(seconds / result.steps)
+        result.host_bytes = max(result.host_bytes, host_bytes)
+        result.device_bytes = max(result.device_bytes, device_bytes)
+
+
+def _turn(loop: Loop, warmup: int, steps: int, device: torch.device) -> tuple[float, int, int]:
+    """Time a loop in its own process, then free its memory for the other loops."""
+    seconds = loop.time_steps(warmup, steps)
+    gc.collect()
+    allocator.release_freed_memory()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    return seconds, memory.process_peak(), memory.gpu_peak(device)
