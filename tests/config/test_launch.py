@@ -1,9 +1,6 @@
-"""One training in several processes that torchrun or SLURM starts, as if on two machines."""
+"""One training in several processes that torchrun or SLURM starts, as on two machines."""
 
-import os
 import socket
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,20 +9,27 @@ import torch
 
 from fashion_vgg.config import launch
 from fashion_vgg.runs.run import find_runs
+from tests.conftest import Command
 from tests.helpers import only, read_summary, weights
 
-pytestmark = pytest.mark.long
-
-TRAIN = ("-m", "fashion_vgg", "train")
+DDP = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.num_nodes=2", "trainer.devices=1"]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def small(data_root: Path) -> list[str]:
-    """Without dropout, whose random numbers are each process's own."""
+    """Without dropout, whose random numbers differ from process to process."""
     return [
         *(f"data.root={data_root}", "model.ratio=16", "model.hidden=32", "model.dropout=0", "image_size=32"),
         *("batch_size=98", "trainer.max_epochs=2", "trainer.limit_train_batches=10", "trainer.limit_val_batches=8"),
     ]
+
+
+@pytest.fixture(scope="module")
+def single_process(fashion_vgg: Command, small: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of one process, to compare with."""
+    root = tmp_path_factory.mktemp("single")
+    assert fashion_vgg("train", *small, "trainer=cpu", root=root).returncode == 0
+    return only(root, "outputs/train/*/*")
 
 
 def free_port() -> int:
@@ -35,73 +39,69 @@ def free_port() -> int:
         return port
 
 
-def run_beside(root: Path, commands: Sequence[Sequence[str]], envs: Sequence[dict[str, str]]) -> list[str]:
-    """Run commands at once to their ends; what each printed."""
-    root.mkdir(exist_ok=True)
-    base = os.environ | {"FASHION_VGG_ROOT": str(root)}
-    processes = [
-        subprocess.Popen(command, env=base | env, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for command, env in zip(commands, envs, strict=True)
-    ]
-    said = [process.communicate(timeout=240) for process in processes]
-    assert [process.returncode for process in processes] == [0] * len(processes), said
-    return [out for out, _ in said]
-
-
-def assert_trained_the_same(one: Path, two: Path) -> None:
-    """They differ by the order in which the same numbers are added."""
+def assert_equal_but_for_rounding(one: Path, other: Path) -> None:
+    """The processes add the same gradients in another order; float32 rounding grows over the 20 steps."""
     for part in ("final", "best"):
         for name, value in read_summary(one)[part].items():
             if name not in ("images_per_sec", "test/acc", "train/acc"):
-                assert read_summary(two)[part][name] == pytest.approx(value, rel=1e-4), name
-    for (name, value), other in zip(weights(one).items(), weights(two).values(), strict=True):
-        torch.testing.assert_close(value, other, rtol=0, atol=5e-5, msg=name)
+                assert read_summary(other)[part][name] == pytest.approx(value, rel=1e-4), name
+    for (name, value), theirs in zip(weights(one).items(), weights(other).values(), strict=True):
+        torch.testing.assert_close(value, theirs, rtol=0, atol=5e-5, msg=name)
 
 
-def torchrun(port: int, small: Sequence[str], further: Sequence[str] = ()) -> list[str]:
-    rendezvous = ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--rdzv-id=test"]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", *rendezvous]
-    ddp = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.num_nodes=2", "trainer.devices=1"]
-    return [*launcher, *TRAIN, *small, *ddp, *further]
+def run_two_nodes(fashion_vgg: Command, root: Path, overrides: Sequence[str]) -> list[str]:
+    """Run a training under torchrun as two nodes of one process; return what each node prints."""
+    rendezvous = ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{free_port()}", "--rdzv-id=test"]
+    torchrun = ["-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", *rendezvous, "-m", "fashion_vgg"]
+    nodes = [fashion_vgg.start("train", *overrides, program=torchrun, fork=False, root=root) for _ in range(2)]
+    done = [node.result() for node in nodes]
+    assert [node.returncode for node in done] == [0, 0], done
+    return [node.stdout for node in done]
 
 
-def test_two_nodes_under_torchrun_train_what_one_process_does_and_go_on_together(
-    small: list[str], tmp_path: Path
+@pytest.mark.long
+def test_two_nodes_under_torchrun_train_like_one_process_and_resume(
+    fashion_vgg: Command, small: list[str], single_process: Path, tmp_path: Path
 ) -> None:
-    alone, nodes = tmp_path / "alone", tmp_path / "nodes"
-    run_beside(alone, [[sys.executable, *TRAIN, *small, "trainer=cpu"]], [{}])
-    one_epoch = torchrun(free_port(), small, ["trainer.max_epochs=1"])
-    out = run_beside(nodes, [one_epoch, one_epoch], [{}, {}])
-    assert sum(text.count("examples/sec") for text in out) == 1
-    folder = only(nodes, "outputs/train/*/*")
-    more = torchrun(free_port(), [f"resume={folder}", "trainer.max_epochs=2"])
-    run_beside(nodes, [more, more], [{}, {}])
-    assert only(nodes, "outputs/train/*/*") == folder
+    printed = run_two_nodes(fashion_vgg, tmp_path, [*small, *DDP, "trainer.max_epochs=1"])
+    assert sum(text.count("examples/sec") for text in printed) == 1
+    folder = only(tmp_path, "outputs/train/*/*")
+    run_two_nodes(fashion_vgg, tmp_path, [f"resume={folder}", "trainer.max_epochs=2"])
+    assert only(tmp_path, "outputs/train/*/*") == folder
     assert read_summary(folder)["devices"] == 2
-    assert_trained_the_same(only(alone, "outputs/train/*/*"), folder)
+    assert_equal_but_for_rounding(single_process, folder)
 
 
-def test_two_nodes_under_slurm_train_what_one_process_does(small: list[str], tmp_path: Path) -> None:
-    """`srun` sets these variables, of which Lightning makes its cluster; there is no SLURM to be had in a test."""
-    alone, nodes = tmp_path / "alone", tmp_path / "nodes"
-    run_beside(alone, [[sys.executable, *TRAIN, *small, "trainer=cpu"]], [{}])
+@pytest.mark.long
+def test_two_nodes_under_slurm_train_like_one_process(
+    fashion_vgg: Command, small: list[str], single_process: Path, tmp_path: Path
+) -> None:
+    """With the variables that `srun` sets, from which Lightning detects the cluster."""
     job = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "vgg", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "1"}
     job |= {"SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "127.0.0.1", "SLURM_LOCALID": "0"}
     job |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    ddp = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.num_nodes=2", "trainer.devices=1", "resume=auto"]
-    command = [sys.executable, *TRAIN, *small, *ddp]
-    run_beside(nodes, [command] * 2, [{**job, "SLURM_PROCID": rank, "SLURM_NODEID": rank} for rank in "01"])
-    assert_trained_the_same(only(alone, "outputs/train/*/*"), only(nodes, "outputs/train/*/*"))
-    assert [run.status for run in find_runs(nodes)] == ["finished"]
+    tasks = [
+        fashion_vgg.start(
+            *("train", *small, *DDP, "resume=auto"),
+            env={**job, "SLURM_PROCID": rank, "SLURM_NODEID": rank},
+            fork=False,
+            root=tmp_path,
+        )
+        for rank in "01"
+    ]
+    done = [task.result() for task in tasks]
+    assert [task.returncode for task in done] == [0, 0], done
+    assert_equal_but_for_rounding(single_process, only(tmp_path, "outputs/train/*/*"))
+    assert [run.status for run in find_runs(tmp_path)] == ["finished"]
 
 
-def test_a_process_that_is_the_first_or_alone_keeps_its_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_further_process_gets_other_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("TORCHELASTIC_RUN_ID", "RANK", "SLURM_NTASKS", "SLURM_PROCID"):
         monkeypatch.delenv(name, raising=False)
-    assert launch.arguments(["seed=1"]) == ["seed=1"]
+    assert launch.expand(["seed=1"]) == ["seed=1"]
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
     monkeypatch.setenv("RANK", "0")
-    assert launch.arguments(["seed=1"]) == ["seed=1"]
+    assert launch.expand(["seed=1"]) == ["seed=1"]
     monkeypatch.setenv("RANK", "1")
-    further = launch.arguments(["hydra.run.dir=/run", "seed=1"])
+    further = launch.expand(["hydra.run.dir=/run", "seed=1"])
     assert further == ["hydra.run.dir=/run", "seed=1", "hydra.output_subdir=null", "hydra/job_logging=disabled"]

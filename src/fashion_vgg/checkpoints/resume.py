@@ -194,7 +194,7 @@ def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def _is_fixed(key: str, scheduled: bool) -> bool:
     group, _, name = key.partition(".")
-    if name == "_partial_" or key.startswith(_REPEATED):  # another key says more
+    if name == "_partial_" or f"{key}.".startswith(_REPEATED):  # another key says more
         return False
     if group == "trainer":
         return name in _FIXED_OF_TRAINER or (name == "max_epochs" and scheduled)
