@@ -1,4 +1,4 @@
-"""Sweeps through the real command line: cut off, failing, in several processes, and searched."""
+"""Sweeps through the real command line: interrupted, failing, parallel, and searched by Optuna."""
 
 import csv
 import json
@@ -14,7 +14,7 @@ import pytest
 from hydra.core.plugins import Plugins
 from omegaconf import OmegaConf
 
-from fashion_vgg.config import app
+from fashion_vgg.config import error_messages
 from fashion_vgg.config.overrides import quoted
 from fashion_vgg.errors import UserError
 from fashion_vgg.runs.run import Run, find_runs
@@ -26,14 +26,14 @@ pytestmark = pytest.mark.long
 
 
 def jobs(root: Path) -> dict[str, Run]:
-    """Of the one sweep in a folder, by their learning rates."""
+    """The jobs of the only sweep in a folder, by their learning rates."""
     [sweep] = root.glob("outputs/sweeps/*/*")
     found = find_runs(sweep)
     return {re.findall(r"optimizer\.lr=([\d.e+-]+)", run.folder.name)[0]: run for run in found}
 
 
 def reported(fashion_vgg: Command, root: Path) -> list[dict[str, str]]:
-    """A sweep's report in full precision, but for how long it took."""
+    """The rows of a sweep's report in full precision, without the durations."""
     done = fashion_vgg("report", "--csv", "report.csv", root=root)
     assert done.returncode == 0, done.stderr
     with (root / "report.csv").open(newline="") as file:
@@ -44,7 +44,7 @@ SWEEP = ["optimizer.lr=0.1,0.2,0.3,0.4", "trainer.max_epochs=3", "checkpoint.eve
 
 
 @pytest.mark.parametrize("again", ["the same command", "sweep.resume=last"])
-def test_a_killed_sweep_goes_on_with_the_job_it_was_in(
+def test_a_killed_sweep_resumes_the_interrupted_job(
     fashion_vgg: Command, tiny: list[str], tmp_path: Path, again: str
 ) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -69,7 +69,7 @@ def test_a_killed_sweep_goes_on_with_the_job_it_was_in(
     assert done.returncode == 0, done.stderr
     assert len(re.findall("Finished before: ", done.stdout)) == 2
     assert {lr: path.stat().st_mtime_ns for lr, path in before.items()} == written
-    assert re.search(r"Goes on from \S*optimizer.lr=0.3\S*/last.ckpt, after step \d+", done.stdout)
+    assert re.search(r"Resuming from \S*optimizer.lr=0.3\S*/last.ckpt, after step \d+", done.stdout)
     assert [run.status for run in jobs(killed).values()] == ["finished"] * 4
     if again == "the same command":
         assert reported(fashion_vgg, killed) == reported(fashion_vgg, whole)
@@ -78,7 +78,7 @@ def test_a_killed_sweep_goes_on_with_the_job_it_was_in(
         curves(run.folder)
 
 
-def test_a_diverged_and_a_failed_job_are_told_and_the_others_go_on(
+def test_diverged_and_failed_jobs_are_reported_and_the_others_run(
     fashion_vgg: Command, tiny: list[str], tmp_path: Path
 ) -> None:
     done = fashion_vgg("train", "-m", *tiny, "optimizer.lr=1e9,-1,0.05", root=tmp_path)
@@ -97,16 +97,14 @@ def test_a_diverged_and_a_failed_job_are_told_and_the_others_go_on(
     first, *listed, last = done.stderr.splitlines()
     assert first == "2 jobs of the sweep failed:"
     assert len(listed) == 2
-    assert last.startswith("Run those alone again with: fashion-vgg train -m sweep.resume=")
+    assert last.startswith("Run only these again with: fashion-vgg train -m sweep.resume=")
 
 
-def test_the_first_failure_ends_a_sweep_if_that_is_wanted(
-    fashion_vgg: Command, tiny: list[str], tmp_path: Path
-) -> None:
+def test_with_fail_fast_no_job_starts_after_a_failure(fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
     done = fashion_vgg("train", "-m", *tiny, "optimizer.lr=1e9,0.05", "sweep.fail_fast=true", root=tmp_path)
     assert done.returncode == 1
     assert list(jobs(tmp_path)) == ["1000000000.0"]
-    assert "Not begun, since another job failed: " in done.stdout
+    assert "Skipped, since another job failed: " in done.stdout
     again = fashion_vgg("train", "sweep.resume=last", "optimizer.lr=0.05", root=tmp_path)
     assert again.returncode == 0, again.stderr
     assert jobs(tmp_path)["0.05"].status == "finished"
@@ -117,7 +115,7 @@ STOPS += [("ray", signal.SIGTERM, 143)]
 
 
 @pytest.mark.parametrize(("launcher", "signum", "status"), STOPS)
-def test_a_signal_leaves_a_sweep_to_go_on_with(
+def test_a_stopped_sweep_is_resumable(
     fashion_vgg: Command, tiny: list[str], tmp_path: Path, launcher: str, signum: signal.Signals, status: int
 ) -> None:
     words = ["trainer.max_epochs=20", "optimizer.lr=0.1,0.2", f"hydra/launcher={launcher}"]
@@ -127,8 +125,8 @@ def test_a_signal_leaves_a_sweep_to_go_on_with(
     done = process.result(timeout=60)
     [sweep] = tmp_path.glob("outputs/sweeps/*/*")
     assert done.returncode == status, done
-    assert f"Go on with: {multirun.command(sweep)}" in done.stderr
-    assert len(done.stderr.splitlines()) == 1 or launcher == "ray"  # which has a word of its own to say
+    assert f"Resume with: {multirun.resume_command(sweep)}" in done.stderr
+    assert len(done.stderr.splitlines()) == 1 or launcher == "ray"  # which prints a line of its own
     assert jobs(tmp_path)["0.2"].status == "unfinished"
     done = fashion_vgg("train", "sweep.resume=last", root=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -158,7 +156,7 @@ def test_the_same_sweep_on_other_launchers(
         assert again.stdout.count("Finished before: ") == 2
 
 
-def test_a_job_whose_process_dies_ends_a_parallel_sweep_with_a_line(
+def test_a_killed_job_ends_a_parallel_sweep_with_a_message(
     fashion_vgg: Command, tiny: list[str], tmp_path: Path
 ) -> None:
     parallel = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "trainer.max_epochs=1000"]
@@ -174,25 +172,25 @@ def test_a_job_whose_process_dies_ends_a_parallel_sweep_with_a_line(
         -2:
     ]
     assert first.startswith("A job's process died: ")
-    assert second.startswith("Go on with: fashion-vgg train -m sweep.resume=")
+    assert second.startswith("Resume with: fashion-vgg train -m sweep.resume=")
 
 
-def test_jobs_that_run_at_once_take_the_gpus_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parallel_jobs_are_assigned_the_gpus_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)  # a GPU of one's own is not needed to hand them out
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)  # no real GPU is needed to assign them
     for number, expected in ((0, [0]), (1, [1]), (2, [0])):
         cfg = OmegaConf.create({"trainer": {"devices": 1, "accelerator": "auto"}})
         hydra: Any = OmegaConf.create({"launcher": {"n_jobs": 2}, "job": {"num": number}})
-        multirun._take_share_of_gpus(cfg, hydra)
+        multirun._assign_gpu(cfg, hydra)
         assert cfg.trainer.devices == expected
     serial: Any = OmegaConf.create({"launcher": {}, "job": {"num": 1}})
-    multirun._take_share_of_gpus(cfg := OmegaConf.create({"trainer": {"devices": 1, "accelerator": "auto"}}), serial)
+    multirun._assign_gpu(cfg := OmegaConf.create({"trainer": {"devices": 1, "accelerator": "auto"}}), serial)
     assert cfg.trainer.devices == 1
 
 
-def test_memory_goes_back_between_jobs(fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
-    """A job's network and its optimizer take 344 MB here; of six jobs none may be left behind."""
+def test_memory_is_freed_between_jobs(fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
+    """A network and its optimizer take 344 MB here; none of six jobs may leave its own."""
     large = ["model=vgg11_narrow", "image_size=32", "model.hidden=4096", "trainer.limit_train_batches=2"]
     few = [*large, "trainer.max_epochs=1", "trainer.limit_val_batches=1", "optimizer.momentum=0.9"]
     process = fashion_vgg.start("train", "-m", *tiny, *few, "seed=0,1,2,3,4,5", root=tmp_path)
@@ -208,33 +206,33 @@ def test_memory_goes_back_between_jobs(fashion_vgg: Command, tiny: list[str], tm
     assert max(used[number] for number in (3, 4, 5)) < used[1] + 100_000, used
 
 
-def test_what_an_extra_is_missing_for_is_told(fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
+def test_a_missing_extra_is_named(fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
     (tmp_path / "optuna.py").write_text("raise ModuleNotFoundError('No module named optuna', name='optuna')")
     words = ["-m", *tiny, "data.val_size=1000", "hydra/sweeper=optuna", "sweep=search"]
     done = fashion_vgg("train", *words, root=tmp_path, env={"PYTHONPATH": str(tmp_path)})
-    assert (done.returncode, done.stderr) == (2, "This needs optuna: pip install 'fashion-vgg[optuna]'.\n")
+    assert (done.returncode, done.stderr) == (2, "optuna is not installed: pip install 'fashion-vgg[optuna]'.\n")
     with pytest.raises(RuntimeError) as raised:
         Plugins.instance()._instantiate(OmegaConf.create({"_target_": "hydra_plugins.hydra_nowhere_launcher.Launcher"}))
-    told = app.explain(raised.value, "train")
-    assert told == "This needs a launcher's package: pip install 'fashion-vgg[nowhere]'."
+    message = error_messages.explain(raised.value, "train")
+    assert message == "The launcher is not installed: pip install 'fashion-vgg[nowhere]'."
 
 
-class TestResume:
-    def test_takes_the_sweeps_own_overrides_and_its_folder(self, tmp_path: Path) -> None:
+class TestExpand:
+    def test_the_sweeps_overrides_and_folder_are_added(self, tmp_path: Path) -> None:
         recorded = ["model=vgg11", "optimizer.lr=0.1,0.2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=4"]
         evil = ["+hydra.callbacks.x._target_=os.system", "hydra.launcher._target_=os.system", "hydra/launcher=../evil"]
         (tmp_path / multirun.RECORD).write_text(json.dumps([*recorded, *evil, "sweep.fail_fast=true"]))
-        words = multirun.arguments([f"sweep.resume={tmp_path}", "optimizer.lr=0.3"])
+        words = multirun.expand([f"sweep.resume={tmp_path}", "optimizer.lr=0.3"])
         folder = f"hydra.sweep.dir={quoted(str(tmp_path))}"
         assert words == ["-m", recorded[0], *recorded[2:], "optimizer.lr=0.3", folder]
-        assert multirun.arguments(["seed=1", "-m"]) == ["seed=1", "-m"]
+        assert multirun.expand(["seed=1", "-m"]) == ["seed=1", "-m"]
 
-    def test_says_what_there_is_not(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_missing_sweep_is_reported(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("FASHION_VGG_ROOT", str(tmp_path))
         with pytest.raises(UserError, match="there is no sweep in"):
-            multirun.arguments(["sweep.resume=last"])
-        with pytest.raises(UserError, match="this is no sweep's folder: it has no sweep"):
-            multirun.arguments([f"sweep.resume={tmp_path}"])
+            multirun.expand(["sweep.resume=last"])
+        with pytest.raises(UserError, match="not a sweep's folder, since it has no sweep"):
+            multirun.expand([f"sweep.resume={tmp_path}"])
 
 
 class TestOptuna:
@@ -245,23 +243,23 @@ class TestOptuna:
 
         return optuna.load_study(study_name="fashion-vgg", storage=f"sqlite:///{root}/study/study.db")
 
-    def test_a_study_is_pruned_cut_off_and_continued(
+    def test_a_study_is_pruned_interrupted_and_continued(
         self, fashion_vgg: Command, tiny: list[str], tmp_path: Path
     ) -> None:
         search = [*self.SEARCH, "optimizer.lr=tag(log,interval(0.001,10))", "checkpoint.every_minutes=0"]
         process = fashion_vgg.start("train", "-m", *tiny, *search, "hydra.sweeper.n_trials=100", root=tmp_path)
-        # The third trial is cut off in its second epoch.
+        # The third trial is interrupted in its second epoch.
         process.wait_until(lambda: len(list(tmp_path.glob("study/*/summary.json"))) == 2)
         process.wait_until(lambda: len(list(tmp_path.glob("study/*/metrics.csv"))) == 3)
         process.kill()
-        cut_off = next(run for run in find_runs(tmp_path / "study") if run.status == "unfinished")
+        interrupted = next(run for run in find_runs(tmp_path / "study") if run.status == "unfinished")
         done = fashion_vgg("train", "-m", *tiny, *search, "hydra.sweeper.n_trials=9", root=tmp_path)
         assert done.returncode == 0, done.stderr
-        assert f"Goes on from study/{cut_off.folder.name}/last.ckpt" in done.stdout.replace(f"{tmp_path}/", "")
+        assert f"Resuming from study/{interrupted.folder.name}/last.ckpt" in done.stdout.replace(f"{tmp_path}/", "")
         study = self.study(tmp_path)
         states = [trial.state.name for trial in study.trials]
         assert states.count("COMPLETE") + states.count("PRUNED") == 9
-        assert states.count("FAIL") == 1  # the one that was cut off, asked for again under another number
+        assert states.count("FAIL") == 1  # the interrupted one, which ran again under another number
         pruned = [run for run in find_runs(tmp_path / "study") if run.status == "pruned"]
         assert len(pruned) == states.count("PRUNED") > 0
         assert all(len(run.rows) < 3 for run in pruned)
@@ -273,7 +271,7 @@ class TestOptuna:
         assert again.returncode == 0
         assert "Launching" not in again.stdout
 
-    def test_the_ready_space_on_several_processes(self, fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
+    def test_the_shipped_space_in_parallel_jobs(self, fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
         own = [word for word in tiny if "model" not in word]
         ready = [*self.SEARCH, "sweep=search", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
         done = fashion_vgg(
@@ -286,10 +284,12 @@ class TestOptuna:
         ] * 2
         assert "Best of 2 trials: val/acc" in done.stdout
 
-    def test_what_cannot_be_searched_is_told(self, fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
+    def test_a_search_without_space_or_split_is_refused(
+        self, fashion_vgg: Command, tiny: list[str], tmp_path: Path
+    ) -> None:
         for words, message in (
             (["data.val_size=1000"], "There is nothing to search: choose sweep=search"),
-            (["sweep=search"], "A search is scored on a validation split, which data.val_size=5000 holds out."),
+            (["sweep=search"], "A search needs a validation split for its objective: add data.val_size=5000."),
         ):
             done = fashion_vgg("train", "-m", *tiny, "hydra/sweeper=optuna", *words, root=tmp_path)
             assert done.returncode == 2

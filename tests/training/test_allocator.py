@@ -1,10 +1,12 @@
+"""What glibc does with the memory of freed tensors."""
+
 import platform
 import subprocess
 import sys
 
 import pytest
 
-FREE_A_GIGABYTE = """
+FREE_A_TENSOR = """
 import sys
 from pathlib import Path
 import torch
@@ -12,16 +14,16 @@ from fashion_vgg.training.allocator import keep_freed_memory
 
 if sys.argv[1] == "kept":
     keep_freed_memory()
-tensor = torch.ones(2**28)
+tensor = torch.ones(2**26)
 del tensor
 print(*[line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS")])
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc is the library that is told")
-def test_a_process_keeps_the_memory_that_a_tensor_freed() -> None:
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is configured")
+def test_a_process_keeps_the_memory_of_a_freed_tensor() -> None:
     resident = {}
     for mode in ("returned", "kept"):
-        command = [sys.executable, "-c", FREE_A_GIGABYTE, mode]
+        command = [sys.executable, "-c", FREE_A_TENSOR, mode]
         resident[mode] = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert resident["kept"] > resident["returned"] + 2**20 - 2**14  # kB
+    assert resident["kept"] > resident["returned"] + 2**18 - 2**14  # kB: 256 MB, less what varies

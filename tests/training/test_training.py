@@ -1,4 +1,4 @@
-"""The seed's training, through our classes and Lightning's Trainer, held against the seed's own loop."""
+"""The book's training through ImageClassifier and Trainer, compared with the book's own loop."""
 
 from functools import partial
 from pathlib import Path
@@ -8,16 +8,28 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 from torch.optim import SGD
 from torch.optim.lr_scheduler import OneCycleLR
 
-from fashion_vgg.data.datamodule import FashionMNISTDataModule
-from fashion_vgg.models.vgg import VGG
+from fashion_vgg.data import FashionMNISTDataModule
+from fashion_vgg.models import VGG
 from fashion_vgg.reference import d2l
-from fashion_vgg.training.callbacks import SlowRunNotice
-from fashion_vgg.training.callbacks.result_plot import draw
-from fashion_vgg.training.classifier import EpochMetrics, ImageClassifier
+from fashion_vgg.training import ImageClassifier, ResultPlot, SlowRunNotice
+from fashion_vgg.training.callbacks import slow_run_notice
+from fashion_vgg.training.callbacks.result_plot import plot_metrics
+from fashion_vgg.training.classifier import EpochMetrics
 from tests.helpers import each_reseeded, small_classifier, small_datamodule, trainer_for
+
+# See `training.build.configure_lightning_logging`.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+]
+
+ROUNDING = 2e-4
+"""Relative rounding of a float32 loss: eps = 1.2e-7, times the square root of the longest sum, 25,088 products, times
+11 layers."""
 
 
 class Losses(L.Callback):
@@ -28,154 +40,157 @@ class Losses(L.Callback):
         self.losses.append(outputs["loss"].item())
 
 
-@pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec:FutureWarning")
-@pytest.mark.filterwarnings("ignore:.*does not have many workers")
-class TestSeed:
-    """The two warnings are explained in `assemble.configure_lightning_logging`."""
-
-    def test_first_losses_at_224_px_are_the_seeds(self, data_root: Path, tmp_path: Path) -> None:
-        datamodule = FashionMNISTDataModule(str(data_root), image_size=224, batch_size=16)
-        torch.manual_seed(0)
-        classifier = ImageClassifier(VGG(d2l.VGG11, ratio=4), partial(SGD, lr=0.05))
-        losses = Losses()
-        notice = SlowRunNotice(longer_than_minutes=30, quick_command="...")
-        trainer, history = trainer_for(tmp_path, notice, losses, limit_train_batches=4, limit_val_batches=0)
-        trainer.fit(classifier, datamodule)
-
-        batches = [datamodule.on_after_batch_transfer(batch, 0) for batch, _ in zip(loader(datamodule), range(4))]  # noqa: B905
-        torch.manual_seed(0)
-        expected, accuracy = d2l.train(d2l.vgg(d2l.NARROW), each_reseeded(batches), lr=0.05)
-        assert losses.losses[0] == pytest.approx(expected[0], rel=1e-6)
-        assert losses.losses == pytest.approx(expected, rel=1e-4)  # rounding, which grows from step to step
-        assert history.rows[0]["train/loss"] == pytest.approx(sum(losses.losses) / 4, rel=1e-6)
-        assert history.rows[0]["train/acc"] == pytest.approx(accuracy)
-
-    def test_an_epochs_means_weigh_every_image_alike_and_the_whole_test_set_counts(
-        self, data_root: Path, tmp_path: Path
-    ) -> None:
-        datamodule = small_datamodule(data_root, batch_size=7_000)  # a ragged last batch in both sets
-        torch.manual_seed(0)
-        classifier = small_classifier()
-        losses = Losses()
-        trainer, history = trainer_for(tmp_path, losses)
-        trainer.fit(classifier, datamodule)
-
-        sizes = [7_000] * 8 + [4_000]
-        mean = sum(loss * size for loss, size in zip(losses.losses, sizes, strict=True)) / 60_000
-        assert history.rows[0]["train/loss"] == pytest.approx(mean, rel=1e-5)
-        images, labels = datamodule.on_after_batch_transfer(datamodule.test_set[:], 0)
-        with torch.no_grad():
-            logits = classifier.eval()(images)
-        right = int((logits.argmax(1) == labels).sum())
-        assert history.rows[0]["test/acc"] == pytest.approx(right / 10_000, abs=1e-7)
-        loss = torch.nn.functional.cross_entropy(logits, labels).item()
-        assert history.rows[0]["test/loss"] == pytest.approx(loss, rel=1e-5)
-
-    def test_a_row_an_epoch_without_stale_figures(self, data_root: Path, tmp_path: Path) -> None:
-        trainer, history = trainer_for(
-            tmp_path, max_epochs=4, check_val_every_n_epoch=2, limit_train_batches=3, limit_val_batches=2
-        )
-        trainer.fit(small_classifier(), small_datamodule(data_root))
-        assert [row["epoch"] for row in history.rows] == [1, 2, 3, 4]
-        assert ["test/acc" in row for row in history.rows] == [False, True, False, True]
-        lines = (tmp_path / "metrics.csv").read_text().splitlines()
-        assert lines[0] == "epoch,train/loss,train/acc,images_per_sec,lr,test/loss,test/acc"
-        assert len(lines) == 5
-
-    def test_the_schedule_moves_every_step_and_the_last_steps_rate_is_logged(
-        self, data_root: Path, tmp_path: Path
-    ) -> None:
-        schedule = partial(OneCycleLR, max_lr=0.1, anneal_strategy="linear", cycle_momentum=False)
-        trainer, history = trainer_for(tmp_path, max_epochs=2, limit_train_batches=5, limit_val_batches=0)
-        trainer.fit(small_classifier(scheduler=schedule), small_datamodule(data_root))
-        optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.05)
-        reference = schedule(optimizer, total_steps=10)
-        rates = []
-        for _ in range(10):
-            rates.append(optimizer.param_groups[0]["lr"])
-            optimizer.step()
-            reference.step()
-        assert [row["lr"] for row in history.rows] == pytest.approx([rates[4], rates[9]], rel=1e-6)
-
-    def test_label_smoothing_is_of_the_training_loss_alone(self, data_root: Path, tmp_path: Path) -> None:
-        datamodule = small_datamodule(data_root)
-        classifier = small_classifier(dropout=0.0, label_smoothing=0.3, optimizer=partial(SGD, lr=1e-30))
-        trainer, history = trainer_for(tmp_path, limit_train_batches=1, limit_val_batches=1)
-        trainer.fit(classifier, datamodule)
-        for stage, smoothing in [("train", 0.3), ("test", 0.0)]:
-            batches = loader(datamodule) if stage == "train" else datamodule.val_dataloader()
-            images, labels = datamodule.on_after_batch_transfer(next(iter(batches)), 0)
-            loss = torch.nn.functional.cross_entropy(classifier(images), labels, label_smoothing=smoothing)
-            assert history.rows[0][f"{stage}/loss"] == pytest.approx(loss.item(), rel=1e-5)
-
-    def test_a_resumed_training_keeps_the_rows_of_the_first_part(self, data_root: Path, tmp_path: Path) -> None:
-        few = {"limit_train_batches": 2, "limit_val_batches": 1}
-        first, _ = trainer_for(tmp_path, max_epochs=2, **few)
-        first.fit(small_classifier(), small_datamodule(data_root))
-        first.save_checkpoint(tmp_path / "two.ckpt")
-        second, history = trainer_for(tmp_path, max_epochs=3, **few)
-        second.fit(small_classifier(), small_datamodule(data_root), ckpt_path=tmp_path / "two.ckpt")
-        assert [row["epoch"] for row in history.rows] == [1, 2, 3]
-
-    @pytest.mark.parametrize("workers", [0, 1])
-    def test_the_slow_run_notice_is_told_and_changes_nothing(
-        self, data_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, workers: int
-    ) -> None:
-        weights = []
-        for minutes in (1e9, 0.0):
-            caplog.clear()
-            torch.manual_seed(0)
-            classifier = small_classifier()
-            notice = SlowRunNotice(longer_than_minutes=minutes, quick_command="the quick way")
-            trainer, _ = trainer_for(tmp_path, notice, limit_train_batches=3, limit_val_batches=0)
-            trainer.fit(classifier, small_datamodule(data_root, num_workers=workers))
-            weights.append(torch.cat([parameter.flatten() for parameter in classifier.parameters()]))
-        assert torch.equal(*weights)
-        assert "will take about 0 minutes on the CPU.\nFor a result within minutes: the quick way" in caplog.text
-
-    def test_the_estimate_is_near_the_truth(self, data_root: Path, tmp_path: Path) -> None:
-        """Within a factor of four: it decides between minutes and hours."""
-        from fashion_vgg.training.callbacks.slow_run_notice import estimated_seconds
-
-        class Estimate(L.Callback):
-            def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-                self.seconds = estimated_seconds(trainer, pl_module)
-
-        estimate = Estimate()
-        datamodule = FashionMNISTDataModule(str(data_root), image_size=96, batch_size=32)
-        trainer, history = trainer_for(tmp_path, estimate, limit_train_batches=10, limit_val_batches=0)
-        trainer.fit(ImageClassifier(VGG(d2l.VGG11, ratio=4, image_size=96), partial(SGD, lr=0.05)), datamodule)
-        taken = 320 / history.rows[0]["images_per_sec"]
-        assert taken / 4 < estimate.seconds < taken * 4
-
-
-def test_an_epochs_loss_is_summed_in_float32_whatever_the_networks_precision() -> None:
-    figures = EpochMetrics("train").to(torch.bfloat16)
-    figures.reset()
-    for _ in range(500):
-        figures.update(
-            torch.tensor(0.5, dtype=torch.bfloat16), torch.zeros(128, 10), torch.zeros(128, dtype=torch.long)
-        )
-    assert figures.compute()["train/loss"].item() == 0.5
-
-
-def loader(datamodule: FashionMNISTDataModule) -> Any:
+def train_loader(datamodule: FashionMNISTDataModule) -> Any:
     batches: Any = datamodule.train_dataloader()
     batches.sampler.set_epoch(0)
     return batches
 
 
-def test_the_result_figure_has_the_histories_points() -> None:
+def test_the_first_losses_at_224_px_are_the_books(data_root: Path, tmp_path: Path) -> None:
+    datamodule = FashionMNISTDataModule(str(data_root), image_size=224, batch_size=16)
+    torch.manual_seed(0)
+    classifier = ImageClassifier(VGG(d2l.VGG11, ratio=4), partial(SGD, lr=0.05))
+    losses = Losses()
+    notice = SlowRunNotice(longer_than_minutes=30, quick_command="...")
+    trainer, history = trainer_for(tmp_path, notice, losses, limit_train_batches=4, limit_val_batches=0)
+    trainer.fit(classifier, datamodule)
+
+    batches = [datamodule.on_after_batch_transfer(b, 0) for b, _ in zip(train_loader(datamodule), range(4))]  # noqa: B905
+    torch.manual_seed(0)
+    expected, accuracy = d2l.train(d2l.vgg(d2l.NARROW), each_reseeded(batches), lr=0.05)
+    assert losses.losses == pytest.approx(expected, rel=ROUNDING)
+    assert history.rows[0]["train/loss"] == pytest.approx(sum(losses.losses) / 4, rel=1e-6)
+    assert history.rows[0]["train/acc"] == pytest.approx(accuracy)
+
+
+def test_epoch_means_weigh_all_images_equally_and_cover_the_whole_test_set(data_root: Path, tmp_path: Path) -> None:
+    datamodule = small_datamodule(data_root, batch_size=7_000)  # the last batch of both sets is smaller
+    torch.manual_seed(0)
+    classifier = small_classifier()
+    losses = Losses()
+    trainer, history = trainer_for(tmp_path, losses)
+    trainer.fit(classifier, datamodule)
+
+    sizes = [7_000] * 8 + [4_000]
+    mean = sum(loss * size for loss, size in zip(losses.losses, sizes, strict=True)) / 60_000
+    assert history.rows[0]["train/loss"] == pytest.approx(mean, rel=1e-5)
+    images, labels = datamodule.on_after_batch_transfer(datamodule.test_set[:], 0)
+    with torch.no_grad():
+        logits = classifier.eval()(images)
+    correct = int((logits.argmax(1) == labels).sum())
+    assert history.rows[0]["test/acc"] == pytest.approx(correct / 10_000, abs=1e-7)
+    assert history.rows[0]["test/loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
+
+
+def test_there_is_a_row_per_epoch_without_stale_metrics(data_root: Path, tmp_path: Path) -> None:
+    trainer, history = trainer_for(
+        tmp_path, max_epochs=4, check_val_every_n_epoch=2, limit_train_batches=3, limit_val_batches=2
+    )
+    trainer.fit(small_classifier(), small_datamodule(data_root))
+    assert [row["epoch"] for row in history.rows] == [1, 2, 3, 4]
+    assert ["test/acc" in row for row in history.rows] == [False, True, False, True]
+    lines = (tmp_path / "metrics.csv").read_text().splitlines()
+    assert lines[0] == "epoch,train/loss,train/acc,images_per_sec,lr,test/loss,test/acc"
+    assert len(lines) == 5
+
+
+def test_the_schedule_updates_every_step_and_the_last_rate_is_logged(data_root: Path, tmp_path: Path) -> None:
+    schedule = partial(OneCycleLR, max_lr=0.1, anneal_strategy="linear", cycle_momentum=False)
+    trainer, history = trainer_for(tmp_path, max_epochs=2, limit_train_batches=5, limit_val_batches=0)
+    trainer.fit(small_classifier(scheduler=schedule), small_datamodule(data_root))
+    optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.05)
+    reference = schedule(optimizer, total_steps=10)
+    rates = []
+    for _ in range(10):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        reference.step()
+    assert [row["lr"] for row in history.rows] == pytest.approx([rates[4], rates[9]], rel=1e-6)
+
+
+def test_only_the_training_loss_is_smoothed(data_root: Path, tmp_path: Path) -> None:
+    datamodule = small_datamodule(data_root)
+    classifier = small_classifier(dropout=0.0, label_smoothing=0.3, optimizer=partial(SGD, lr=1e-30))
+    trainer, history = trainer_for(tmp_path, limit_train_batches=1, limit_val_batches=1)
+    trainer.fit(classifier, datamodule)
+    for stage, smoothing in [("train", 0.3), ("test", 0.0)]:
+        batches = train_loader(datamodule) if stage == "train" else datamodule.val_dataloader()
+        images, labels = datamodule.on_after_batch_transfer(next(iter(batches)), 0)
+        loss = F.cross_entropy(classifier(images), labels, label_smoothing=smoothing)
+        assert history.rows[0][f"{stage}/loss"] == pytest.approx(loss.item(), rel=1e-5)
+
+
+def test_a_resumed_training_keeps_its_earlier_rows(data_root: Path, tmp_path: Path) -> None:
+    few = {"limit_train_batches": 2, "limit_val_batches": 1}
+    first, _ = trainer_for(tmp_path, max_epochs=2, **few)
+    first.fit(small_classifier(), small_datamodule(data_root))
+    first.save_checkpoint(tmp_path / "two.ckpt")
+    second, history = trainer_for(tmp_path, max_epochs=3, **few)
+    second.fit(small_classifier(), small_datamodule(data_root), ckpt_path=tmp_path / "two.ckpt")
+    assert [row["epoch"] for row in history.rows] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_slow_run_notice_changes_nothing(
+    data_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, workers: int
+) -> None:
+    weights = []
+    for minutes in (1e9, 0.0):
+        caplog.clear()
+        torch.manual_seed(0)
+        classifier = small_classifier()
+        notice = SlowRunNotice(longer_than_minutes=minutes, quick_command="the quick way")
+        trainer, _ = trainer_for(tmp_path, notice, limit_train_batches=3, limit_val_batches=0)
+        trainer.fit(classifier, small_datamodule(data_root, num_workers=workers))
+        weights.append(torch.cat([parameter.flatten() for parameter in classifier.parameters()]))
+    assert torch.equal(*weights)
+    assert "will take about 0 minutes on the CPU.\nFor a result within minutes: the quick way" in caplog.text
+
+
+def test_the_estimate_counts_training_and_evaluation_steps(
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slow_run_notice, "_step_seconds", lambda net, images, labels: float(len(labels)))
+
+    class Estimate(L.Callback):
+        def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+            self.seconds = slow_run_notice.estimated_seconds(trainer, pl_module)
+
+    estimate = Estimate()
+    trainer, _ = trainer_for(tmp_path, estimate, max_epochs=3, limit_train_batches=2, limit_val_batches=3)
+    trainer.fit(small_classifier(), small_datamodule(data_root, batch_size=40))
+    assert estimate.seconds == pytest.approx(3 * (2 + 3 / 3) * 40)  # a second per image, a third in an evaluation
+
+
+def test_an_epochs_loss_is_summed_in_float32_in_any_precision() -> None:
+    metrics = EpochMetrics("train").to(torch.bfloat16)
+    metrics.reset()
+    loss = torch.tensor(0.5, dtype=torch.bfloat16)
+    for _ in range(500):
+        metrics.update(loss, torch.zeros(128, 10), torch.zeros(128, dtype=torch.long))
+    assert metrics.compute()["train/loss"].item() == 0.5
+
+
+def test_the_result_plot_has_the_rows_points() -> None:
     rows = [
         {"epoch": 1, "train/loss": 2.0, "train/acc": 0.3},
         {"epoch": 2, "train/loss": 1.0, "train/acc": 0.6, "test/acc": 0.7, "lr": 0.1},
         {"epoch": 3, "train/loss": 0.5, "train/acc": 0.8},
     ]
-    [axes] = draw(rows).axes
-    drawn = {str(line.get_label()): np.asarray(line.get_xydata()).tolist() for line in axes.lines}
-    assert drawn == {
+    [axes] = plot_metrics(rows).axes
+    lines = {str(line.get_label()): np.asarray(line.get_xydata()).tolist() for line in axes.lines}
+    assert lines == {
         "train loss 0.500": [[1, 2.0], [2, 1.0], [3, 0.5]],
         "train acc 0.800": [[1, 0.3], [2, 0.6], [3, 0.8]],
         "test acc 0.700": [[2, 0.7]],
     }
     assert axes.get_xlabel() == "epoch"
+
+
+def test_the_result_plot_needs_no_other_callback(tmp_path: Path) -> None:
+    trainer: Any = L.Trainer(logger=False, accelerator="cpu")
+    ResultPlot(str(tmp_path)).on_fit_end(trainer, small_classifier())
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "metrics.csv").write_text("epoch,train/loss\n1,0.5\n")
+    ResultPlot(str(tmp_path)).on_fit_end(trainer, small_classifier())
+    assert sorted(path.suffix for path in tmp_path.glob("result.*")) == [".png", ".svg"]
