@@ -1,4 +1,4 @@
-"""Through the real command line, on real images: what a user types, and what it leaves."""
+"""`fashion-vgg train` on real images: what it prints, and the folder that it leaves."""
 
 import contextlib
 import os
@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import termios
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,17 +18,17 @@ from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 
-from fashion_vgg.data.datamodule import FashionMNISTDataModule
+from fashion_vgg.data import FashionMNISTDataModule
 from fashion_vgg.reference import d2l
 from tests.conftest import Command
 from tests.helpers import accuracy_by_hand, each_reseeded, only, read_summary, weights
 
-FIGURES = {"train/loss", "train/acc", "test/loss", "test/acc", "lr", "images_per_sec"}
+METRICS = {"train/loss", "train/acc", "test/loss", "test/acc", "lr", "images_per_sec"}
 
 
 @pytest.fixture(scope="module")
 def run(fashion_vgg: Command, tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of one small training under the seed's protocol."""
+    """The folder of a small training by the book's protocol, without a validation split."""
     root = tmp_path_factory.mktemp("run")
     done = fashion_vgg("train", *tiny, "trainer.limit_val_batches=1.0", root=root)
     assert done.returncode == 0, done.stderr
@@ -39,7 +38,7 @@ def run(fashion_vgg: Command, tiny: list[str], tmp_path_factory: pytest.TempPath
 
 
 class TestRun:
-    def test_it_says_little_and_the_seeds_lines_last(self, run: Path) -> None:
+    def test_it_prints_a_line_per_epoch_and_the_books_lines_last(self, run: Path) -> None:
         lines = (run.parents[3] / "stdout").read_text().splitlines()
         assert lines[0] == f"Results go to {run}"
         assert [line[:10] for line in lines[1:3]] == ["epoch  1/2", "epoch  2/2"]
@@ -49,7 +48,7 @@ class TestRun:
         log = (run / "train.log").read_text()
         assert all(line in log for line in lines)
 
-    def test_its_folder_is_whole(self, run: Path) -> None:
+    def test_its_folder_is_complete(self, run: Path) -> None:
         assert re.fullmatch(r"\d{4}-\d\d-\d\d", run.parent.name)
         assert re.fullmatch(r"\d\d-\d\d-\d\d-[0-9a-f]{8}", run.name)
         files = {path.name for path in run.iterdir()}
@@ -60,13 +59,13 @@ class TestRun:
         assert (run / "result.png").read_bytes().startswith(b"\x89PNG")
         assert "</svg>" in (run / "result.svg").read_text()
 
-    def test_the_summary_says_what_it_takes_to_repeat_it(self, run: Path, tiny: list[str]) -> None:
+    def test_the_summary_has_everything_to_repeat_it(self, run: Path, tiny: list[str]) -> None:
         summary = read_summary(run)
         assert summary["overrides"] == [*tiny, "trainer.limit_val_batches=1.0"]
         assert summary["epochs"] == 2
         assert summary["final"]["epoch"] == 2
         assert summary["best"]["test/acc"] >= summary["final"]["test/acc"]
-        assert set(summary["final"]) == FIGURES | {"epoch"}
+        assert set(summary["final"]) == METRICS | {"epoch"}
         assert summary["versions"]["torch"] == torch.__version__.partition("+")[0]
         assert summary["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
         assert summary["device"] == "cpu"
@@ -76,19 +75,19 @@ class TestRun:
         git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
         assert summary["git_commit"].removesuffix("-dirty") == git.stdout.strip()
 
-    def test_the_table_has_a_row_an_epoch_and_agrees_with_the_summary(self, run: Path) -> None:
+    def test_the_metrics_have_a_row_per_epoch_and_agree_with_the_summary(self, run: Path) -> None:
         header, *rows = [line.split(",") for line in (run / "metrics.csv").read_text().splitlines()]
         assert header == ["epoch", "train/loss", "train/acc", "test/loss", "test/acc", "images_per_sec", "lr"]
         final = read_summary(run)["final"]
         assert [float(value) for value in rows[-1]] == [final[name] for name in header]
         assert [row[0] for row in rows] == ["1", "2"]
 
-    def test_tensorboard_shows_every_figure_on_the_epochs_axis_and_the_picture(self, run: Path) -> None:
+    def test_tensorboard_has_every_metric_by_epoch_and_the_plots(self, run: Path) -> None:
         events = EventAccumulator(str(run)).Reload()
         tags: Any = events.Tags()
-        assert set(tags["scalars"]) == FIGURES
+        assert set(tags["scalars"]) == METRICS
         final = read_summary(run)["final"]
-        for name in FIGURES:
+        for name in METRICS:
             scalars: Any = events.Scalars(name)
             assert [scalar.step for scalar in scalars] == [1, 2]
             assert scalars[-1].value == pytest.approx(final[name])
@@ -101,14 +100,14 @@ class TestRun:
         assert config["data"]["root"] == str(data_root)
         assert config["trainer"]["max_epochs"] == 2
 
-    def test_the_checkpoint_is_the_last_step_and_has_the_final_figures(self, run: Path) -> None:
+    def test_the_checkpoint_is_of_the_last_step_and_has_the_final_metrics(self, run: Path) -> None:
         checkpoint = torch.load(run / "last.ckpt", weights_only=True)
         assert checkpoint["global_step"] == 2 * 8
         [history] = [state for name, state in checkpoint["callbacks"].items() if "History" in name]
         assert history["rows"][-1] == read_summary(run)["final"]
         assert read_summary(run)["final"]["test/acc"] == pytest.approx(accuracy_by_hand(run, "last.ckpt"), abs=1e-7)
 
-    def test_its_own_config_repeats_it_to_the_last_bit(self, run: Path, fashion_vgg: Command, tmp_path: Path) -> None:
+    def test_its_own_config_repeats_it_bit_for_bit(self, run: Path, fashion_vgg: Command, tmp_path: Path) -> None:
         again = tmp_path / "again"
         done = fashion_vgg(
             "train", "-cp", str(run / ".hydra"), "-cn", "config", f"hydra.run.dir={again}", root=tmp_path
@@ -118,7 +117,7 @@ class TestRun:
             assert torch.equal(value, other), name
 
 
-def test_a_validation_split_keeps_the_best_and_leaves_the_test_set_for_the_end(
+def test_a_validation_split_selects_the_checkpoint_that_is_tested_at_the_end(
     fashion_vgg: Command, tiny: list[str], tmp_path: Path
 ) -> None:
     done = fashion_vgg("train", *tiny, "data.val_size=600", "trainer.max_epochs=3", root=tmp_path)
@@ -139,7 +138,7 @@ def test_a_validation_split_keeps_the_best_and_leaves_the_test_set_for_the_end(
     assert re.findall(r"loss (.*), train acc (.*), val acc (.*), test acc (.*)", done.stdout) == [tuple(shown)]
 
 
-def test_two_processes_train_in_one_folder_with_exact_test_figures(
+def test_two_processes_train_in_one_folder_with_exact_test_metrics(
     fashion_vgg: Command, data_root: Path, tmp_path: Path
 ) -> None:
     small = [
@@ -159,13 +158,13 @@ def test_two_processes_train_in_one_folder_with_exact_test_figures(
     assert read_summary(two)["devices"] == 2
     right = read_summary(two)["final"]["test/acc"] * 10_000
     assert right == pytest.approx(10_000 * accuracy_by_hand(two, "last.ckpt"), abs=0.01)
-    # The same global batches: the two trainings differ by rounding alone.
+    # The batches are the same, so the two trainings differ only by float32 rounding over ten steps.
     assert read_summary(two)["final"]["train/loss"] == pytest.approx(read_summary(one)["final"]["train/loss"], rel=1e-5)
     for (name, value), other in zip(weights(one).items(), weights(two).values(), strict=True):
         torch.testing.assert_close(value, other, rtol=0, atol=2e-5, msg=name)
 
 
-def test_a_sweep_leaves_a_folder_a_run_named_after_its_overrides(
+def test_a_sweep_leaves_a_folder_per_run_named_after_its_overrides(
     fashion_vgg: Command, tiny: list[str], tmp_path: Path
 ) -> None:
     overrides = ["experiment=speedrun", "optimizer.lr=0.1,0.2", *tiny, "trainer.max_epochs=1"]
@@ -178,107 +177,10 @@ def test_a_sweep_leaves_a_folder_a_run_named_after_its_overrides(
     assert [read_summary(sweep / name)["epochs"] for name in names] == [1, 1]
     runs: Any = EventMultiplexer().AddRunsFromDirectory(str(sweep)).Reload().Runs()
     assert sorted(runs) == names
-    assert all(set(run["scalars"]) == FIGURES for run in runs.values())
+    assert all(set(run["scalars"]) == METRICS for run in runs.values())
 
 
-MISTAKES = [
-    ("batch_size=0", "batch_size=0 does not fit: use an integer of at least 1."),
-    ("image_size=100", "image_size=100 does not fit.* multiple of 32, such as 96 or 128"),
-    ("optimizer.lr=fast", "optimizer.lr=fast does not fit: use a number above 0."),
-    ("optimizer.lr=-1", "optimizer.lr=-1 does not fit: use a number above 0."),
-    ("optimizer.lrr=0.1", "optimizer.lrr: there is no such key. Did you mean optimizer.lr?"),
-    ("lr=0.1", "lr: there is no such key. Did you mean optimizer.lr?"),
-    ("modle=vgg11", "modle: there is no such key. Did you mean model?"),
-    ("model=vgg12", "model=vgg12: there is no such config. Did you mean vgg1[19].* There are: .*vgg11_narrow"),
-    ("experiment=speedrn", "experiment=speedrn: there is no such config. Did you mean speedrun?"),
-    ("optimizer.nesterov=true", "Nesterov momentum requires a momentum"),
-    ("+optimizer.foo=1", "unexpected keyword argument 'foo'"),
-    ("+model.foo=1", "unexpected keyword argument 'foo'"),
-    ("+data.foo=1", "unexpected keyword argument 'foo'"),
-    ("model.ratio=1000", "ratio=1000 leaves a block no channel: use 1 to 64"),
-    ("trainer=gpu", "trainer.accelerator=gpu does not fit: there is no GPU; use cpu or auto"),
-    ("scheduler.pct_start=0.2", "no scheduler is chosen; add scheduler=triangular"),
-    ("num_classes=5", "num_classes: there is no such key. --cfg"),
-    ("model.conv_arh=1", "Did you mean model.conv_arch?"),
-    ("checkpoint.every_minute=1", "Did you mean checkpoint.every_minutes?"),
-    ("trainer.limit_train_batches=0", "trainer.limit_train_batches=0 does not fit: use an integer of at least 1"),
-    ("data.val_size=60000", "data.val_size=60000 does not fit: use 0 or an integer from 10 to 59990"),
-    ("optimizer.lr=1,2", "optimizer.lr=1,2.*sweep with -m"),
-    ("optimizer.lr=[1", r"optimizer.lr=\[1: .*Write key=value"),
-    ("model=null", "model=null: a group takes the name of one of its configs"),
-    ("seed=${nothing}", "Interpolation key 'nothing' not found"),
-]
-
-
-@pytest.mark.parametrize(("override", "message"), MISTAKES, ids=[override for override, _ in MISTAKES])
-def test_a_mistake_is_told_in_two_lines_at_most(
-    fashion_vgg: Command, tmp_path: Path, override: str, message: str
-) -> None:
-    if override == "trainer=gpu" and torch.cuda.is_available():
-        pytest.skip("a GPU is here, so this is no mistake")
-    done = fashion_vgg("train", override, root=tmp_path)
-    assert done.returncode == 2
-    assert re.search(message, done.stderr, re.DOTALL), done.stderr
-    assert len(done.stderr.splitlines()) <= 2
-    assert "Traceback" not in done.stderr
-    assert not list(tmp_path.rglob("last.ckpt"))
-
-
-@pytest.mark.parametrize("override", ["optimizer.lrr=1", "batch_size=0"])
-def test_hydra_full_error_shows_the_traceback(fashion_vgg: Command, override: str) -> None:
-    done = fashion_vgg("train", override, env={"HYDRA_FULL_ERROR": "1"})
-    assert done.returncode == 1
-    assert "Traceback" in done.stderr
-
-
-def test_a_cut_file_is_named_without_a_traceback(fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "train-images-idx3-ubyte").write_bytes(b"cut")
-    for trainer in ("cpu", "ddp"):
-        done = fashion_vgg("train", *tiny, f"data.root={tmp_path}/data", f"trainer={trainer}", root=tmp_path)
-        assert done.returncode == 2
-        assert f"{tmp_path}/data/train-images-idx3-ubyte is truncated or altered" in done.stderr
-        assert "Traceback" not in done.stderr
-
-
-def test_runs_that_start_at_once_have_folders_of_their_own(fashion_vgg: Command, tmp_path: Path) -> None:
-    """The folder is made before anything else, so runs that end at once show it."""
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: fashion_vgg("train", "batch_size=0", root=tmp_path), range(8)))
-    assert len(list(tmp_path.glob("outputs/train/*/*/.hydra"))) == 8
-
-
-def test_help_lists_the_groups_and_the_commonest_overrides(fashion_vgg: Command) -> None:
-    done = fashion_vgg("train", "--help")
-    assert done.returncode == 0
-    groups = ("experiment: best, d2l, d2l_fast, finetune, speedrun", "model: ", "trainer: cpu, ddp")
-    for text in (*groups, "optimizer.lr=0.1", "data.val_size=5000"):
-        assert text in done.stdout
-    usage = fashion_vgg("--help").stdout
-    assert all(command in usage for command in ("train", "bench", "describe", "fetch"))
-
-
-def test_cfg_job_prints_the_whole_configuration(fashion_vgg: Command) -> None:
-    done = fashion_vgg("train", "experiment=d2l", "--cfg", "job")
-    config: Any = OmegaConf.create(done.stdout)
-    assert config["optimizer"]["lr"] == 0.05
-    assert config["trainer"]["max_epochs"] == 10
-
-
-@pytest.mark.parametrize("word", ["trian", ""])
-def test_an_unknown_command_is_told_with_those_there_are(fashion_vgg: Command, word: str) -> None:
-    done = fashion_vgg(*word.split())
-    assert done.returncode == 2
-    assert "usage: fashion-vgg <command>" in done.stderr
-
-
-def test_fetch_checks_the_files(fashion_vgg: Command, data_root: Path) -> None:
-    done = fashion_vgg("fetch", f"data.root={data_root}")
-    assert done.returncode == 0, done.stderr
-    assert re.fullmatch(r"train: 60,000 images in .*\ntest: 10,000 images in .*\n", done.stdout)
-
-
-def test_on_a_terminal_there_is_a_bar_and_without_one_a_line_an_epoch(
+def test_a_terminal_shows_a_progress_bar_instead_of_lines(
     fashion_vgg: Command, run: Path, tiny: list[str], tmp_path: Path
 ) -> None:
     ours, theirs = pty.openpty()
@@ -291,16 +193,16 @@ def test_on_a_terminal_there_is_a_bar_and_without_one_a_line_an_epoch(
             shown += chunk
     os.close(ours)
     assert process.result().returncode == 0
-    assert b"Epoch 1: 100%" in shown
-    assert b"test/acc=" in shown
+    assert b"8/8" in shown  # of Lightning's bar, with or without rich installed
+    assert b"test/acc" in shown
     assert b"epoch  1/2" not in shown
     plain = (run.parents[3] / "stdout").read_text()
-    assert "Epoch 1: 100%" not in plain
+    assert "8/8" not in plain
     assert "epoch  1/2" in plain
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
-def test_a_compiled_training_follows_the_plain_one_and_its_checkpoint_has_the_same_keys(
+def test_a_compiled_training_has_the_losses_and_the_checkpoint_keys_of_a_plain_one(
     fashion_vgg: Command, data_root: Path, tmp_path: Path
 ) -> None:
     few = [f"data.root={data_root}", "trainer=cpu", "batch_size=16", "image_size=32"]
@@ -320,7 +222,7 @@ def test_a_compiled_training_follows_the_plain_one_and_its_checkpoint_has_the_sa
     assert keys[0] == keys[1]
 
 
-def test_the_recipe_for_the_highest_accuracy_trains(fashion_vgg: Command, data_root: Path, tmp_path: Path) -> None:
+def test_the_experiment_best_trains(fashion_vgg: Command, data_root: Path, tmp_path: Path) -> None:
     few = ["trainer=cpu", "model.ratio=16", "trainer.max_epochs=2", "trainer.limit_train_batches=2"]
     few += ["batch_size=16", "trainer.limit_val_batches=2", f"data.root={data_root}"]
     done = fashion_vgg("train", "experiment=best", *few, root=tmp_path)
@@ -328,7 +230,7 @@ def test_the_recipe_for_the_highest_accuracy_trains(fashion_vgg: Command, data_r
     assert read_summary(only(tmp_path, "outputs/train/*/*"))["epochs"] == 2
 
 
-def test_a_slow_training_is_announced_before_its_first_step(fashion_vgg: Command, data_root: Path) -> None:
+def test_a_slow_training_is_reported_before_its_first_step(fashion_vgg: Command, data_root: Path) -> None:
     overrides = ["experiment=d2l", "trainer=cpu", f"data.root={data_root}"]
     overrides += ["callbacks.slow_run_notice.longer_than_minutes=1"]  # for a machine of many cores
     process = fashion_vgg.start("train", *overrides)
@@ -336,12 +238,12 @@ def test_a_slow_training_is_announced_before_its_first_step(fashion_vgg: Command
     first, second, third = process.stdout.splitlines(keepends=True)
     assert first.startswith("Results go to ")
     assert re.fullmatch(
-        r"No GPU is in use: this training will take about (\d+\.\d hours|\d+ minutes) on the CPU\.\n", second
+        r"No GPU is used: this training will take about (\d+\.\d hours|\d+ minutes) on the CPU\.\n", second
     )
     assert third == "For a result within minutes: fashion-vgg train experiment=speedrun\n"
 
 
-def test_a_training_that_stops_within_an_epoch_leaves_a_whole_folder(
+def test_max_steps_within_an_epoch_leaves_a_complete_folder(
     fashion_vgg: Command, tiny: list[str], tmp_path: Path
 ) -> None:
     done = fashion_vgg("train", *tiny, "+trainer.max_steps=11", root=tmp_path)
@@ -351,25 +253,7 @@ def test_a_training_that_stops_within_an_epoch_leaves_a_whole_folder(
     assert read_summary(run)["epochs"] == 2
 
 
-def test_a_sweep_of_several_processes_is_refused(fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
-    done = fashion_vgg("train", "-m", *tiny, "trainer=ddp", "trainer.accelerator=cpu", "seed=0,1", root=tmp_path)
-    assert done.returncode == 1
-    assert "A sweep runs each training in one process" in done.stderr
-    assert len(list(tmp_path.glob("outputs/sweeps/*/*"))) == 1
-
-
-def test_runs_of_a_sweep_differ_by_folder_whatever_is_swept(fashion_vgg: Command, tmp_path: Path) -> None:
-    long = "callbacks.slow_run_notice.quick_command=" + "x" * 250
-    done = fashion_vgg("train", "-m", "data.root=/a,/b", "batch_size=0", long, root=tmp_path)
-    assert done.returncode == 1
-    assert "batch_size=0 does not fit" in done.stderr
-    [sweep] = tmp_path.glob("outputs/sweeps/*/*")
-    assert len([path for path in sweep.iterdir() if path.is_dir()]) == 2
-
-
-def test_the_seeds_recipe_through_the_command_line_has_the_seeds_first_losses(
-    fashion_vgg: Command, data_root: Path, tmp_path: Path
-) -> None:
+def test_the_experiment_d2l_has_the_books_first_losses(fashion_vgg: Command, data_root: Path, tmp_path: Path) -> None:
     few = ["trainer.max_epochs=1", "trainer.limit_train_batches=2", "trainer.limit_val_batches=1", "trainer=cpu"]
     done = fashion_vgg("train", "experiment=d2l", f"data.root={data_root}", *few, root=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -379,7 +263,7 @@ def test_the_seeds_recipe_through_the_command_line_has_the_seeds_first_losses(
     batches = [datamodule.on_after_batch_transfer(batch, 0) for batch in islice(datamodule.train_dataloader(), 2)]
     torch.manual_seed(0)
     losses, accuracy = d2l.train(d2l.vgg(d2l.NARROW), each_reseeded(batches), lr=0.05)
-    assert final["train/loss"] == pytest.approx(sum(losses) / 2, rel=1e-6)
+    assert final["train/loss"] == pytest.approx(sum(losses) / 2, rel=2e-4)  # float32, see tests/training
     assert final["train/acc"] == pytest.approx(accuracy)
 
 
@@ -390,7 +274,7 @@ def test_every_precision_trains(fashion_vgg: Command, tiny: list[str], tmp_path:
     assert done.returncode == 0, done.stderr
 
 
-def test_without_loggers_and_callbacks_it_trains_too(fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
+def test_it_trains_without_loggers_and_callbacks(fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
     done = fashion_vgg("train", *tiny, "~logger", "~callbacks", root=tmp_path)
     assert done.returncode == 0, done.stderr
     run = only(tmp_path, "outputs/train/*/*")

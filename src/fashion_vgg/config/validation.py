@@ -161,10 +161,10 @@ def _check_value(cfg: DictConfig, key: str, rule: Rule) -> None:
 
 def _types_of_defaults() -> dict[str, Rule]:
     """A rule for every key of the command's default configuration: the type of its default."""
-    hydra_cfg = HydraConfig.get() if HydraConfig.initialized() else None
-    if hydra_cfg is None or not (CONF / f"{hydra_cfg.job.config_name}.yaml").exists():  # a stored configuration
+    command = str(HydraConfig.get().job.config_name) if HydraConfig.initialized() else ""
+    if not (CONF / f"{command}.yaml").exists():  # a stored configuration
         return {}
-    defaults = default_config(hydra_cfg.job.config_name, list(hydra_cfg.overrides.task))
+    defaults = default_config(command, list(HydraConfig.get().overrides.task))
     return {key: _TYPES[kind] for key, kind in _types(defaults) if kind in _TYPES}
 
 
