@@ -7,6 +7,7 @@ import warnings
 import lightning as L
 import torch
 from hydra.utils import instantiate
+from lightning.pytorch.callbacks import TQDMProgressBar
 from omegaconf import DictConfig
 from torch import nn
 
@@ -101,12 +102,14 @@ def build_trainer(
         for node in (cfg.get("logger") or {}).values()
         if node
     ]
+    show_progress = cfg.trainer.enable_progress_bar and sys.stdout.isatty()
+    progress = [TQDMProgressBar()] if show_progress else []  # Lightning's default depends on whether rich is installed
     trainer: L.Trainer = instantiate(
         cfg.trainer,
-        callbacks=[history, *configured, *callbacks],
+        callbacks=[history, *configured, *progress, *callbacks],
         logger=loggers,
         plugins=[CheckedCheckpointIO()],
-        enable_progress_bar=cfg.trainer.enable_progress_bar and sys.stdout.isatty(),
+        enable_progress_bar=show_progress,
     )
     if trainer.overfit_batches:  # type: ignore[attr-defined]
         raise UserError(
