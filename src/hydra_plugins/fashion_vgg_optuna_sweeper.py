@@ -7,6 +7,7 @@ and a job's status is read from its folder.
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,43 +24,19 @@ log = logging.getLogger(__name__)
 # Hydra imports every plugin at every start, so Optuna is imported only when a search starts.
 
 
+@dataclass
 class OptunaSweeper(Sweeper):
-    """Searches ``sweep.space`` and the ranges of the command line with a study that is stored on disk.
+    """Searches ``sweep.space`` and the ranges of the command line with a study that is stored on disk."""
 
-    Args:
-        n_trials: finished and pruned trials over all calls; failed ones do not count, and are not repeated.
-        n_jobs: trials that are sampled, and passed to the launcher, at once.
-        direction: ``maximize`` or ``minimize``.
-        study_name: its name in the storage.
-        storage: a database's URL.
-        seed: of the sampler.
-        sampler: a class of ``optuna.samplers``.
-        pruner: a class of ``optuna.pruners``.
-        pruner_options: its arguments.
-    """
-
-    def __init__(
-        self,
-        n_trials: int,
-        n_jobs: int,
-        direction: Literal["maximize", "minimize"],
-        study_name: str,
-        storage: str,
-        seed: int,
-        sampler: str,
-        pruner: str,
-        pruner_options: DictConfig,
-    ) -> None:
-        self.n_trials = n_trials
-        self.n_jobs = n_jobs
-        self.direction = direction
-        self.study_name = study_name
-        self.storage = storage
-        self.seed = seed
-        self.sampler = sampler
-        # Read by `multirun.pruners` in the jobs.
-        self.pruner = pruner
-        self.pruner_options = pruner_options
+    n_trials: int  # finished and pruned trials over all calls; failed ones do not count, and are not repeated
+    n_jobs: int  # trials that are sampled, and passed to the launcher, at once
+    direction: Literal["maximize", "minimize"]
+    study_name: str
+    storage: str  # a database's URL
+    seed: int  # of the sampler
+    sampler: str  # a class of optuna.samplers
+    pruner: str  # a class of optuna.pruners, read by the jobs (see `fashion_vgg.sweeps.pruner`)
+    pruner_options: DictConfig  # its arguments
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Instantiate the launcher; called by Hydra."""

@@ -11,8 +11,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
 
 from fashion_vgg.checkpoints import signals
+from fashion_vgg.training import History
 from fashion_vgg.training.build import build_classifier, build_trainer, configure_lightning_logging
-from fashion_vgg.training.callbacks import History
 from tests.conftest import Survived
 from tests.faults.conftest import LONG
 from tests.helpers import assert_same, composed

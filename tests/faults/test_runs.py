@@ -15,7 +15,7 @@ import torch
 
 from fashion_vgg.checkpoints import checkpoint_io, resume
 from fashion_vgg.errors import TrainingError
-from fashion_vgg.training.callbacks import DivergenceGuard
+from fashion_vgg.training import DivergenceGuard
 from tests.conftest import Survived
 from tests.faults.conftest import MakeTraining, Training, in_the_long_set, times
 from tests.helpers import assert_equal, assert_same, curves, small_classifier, small_datamodule, trainer_for

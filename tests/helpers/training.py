@@ -12,8 +12,7 @@ from torch.optim import SGD
 from fashion_vgg.data import FashionMNISTDataModule
 from fashion_vgg.data.seeds import derive_seed
 from fashion_vgg.models import VGG
-from fashion_vgg.training import ImageClassifier
-from fashion_vgg.training.callbacks import History, Throughput
+from fashion_vgg.training import History, ImageClassifier, Throughput
 
 
 def trainer_for(folder: Path, *callbacks: L.Callback, **settings: Any) -> tuple[L.Trainer, History]:

@@ -22,12 +22,7 @@ class CheckedCheckpointIO(CheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write a checkpoint atomically: if this fails, the previous file stays.
-
-        Raises:
-            TrainingError: a weight is NaN or infinite.
-            OSError: the file cannot be written.
-        """
+        """Write a checkpoint atomically: if this fails, or a weight is NaN or infinite, the previous file stays."""
         path = Path(path)
         if name := not_finite(checkpoint["state_dict"]):
             previous = f"; {path} is unchanged" if path.exists() else ""
@@ -49,11 +44,7 @@ class CheckedCheckpointIO(CheckpointIO):
 
 
 def load(path: Path) -> dict[str, Any]:
-    """A training's checkpoint on the CPU: tensors and plain data.
-
-    Raises:
-        UserError: as `read`; or it is no checkpoint, or a weight is NaN or infinite.
-    """
+    """`read` a training's checkpoint; raise UserError if it is none, or if a weight is NaN or infinite."""
     content = read(path)
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), Mapping):
         raise UserError(f"{path} is not a training's checkpoint: it has no state_dict.")
@@ -78,7 +69,9 @@ def read(path: Path, legacy_format: bool = False) -> Any:
         raise UserError(f"{path}: no such file. A checkpoint is a file on this machine.")
     try:
         if zipfile.is_zipfile(path) or not legacy_format:
-            _verify(path)
+            with zipfile.ZipFile(path) as archive:
+                if damaged := archive.testzip():
+                    raise zipfile.BadZipFile(damaged)
         with warnings.catch_warnings(action="ignore"):  # torch warns of foreign pickles; the error follows
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -96,16 +89,6 @@ def not_finite(state: Mapping[str, Any]) -> str | None:
 
 
 def check_finite(state: Mapping[str, Any], path: Path) -> None:
-    """Check the weights of a file.
-
-    Raises:
-        UserError: one is NaN or infinite.
-    """
+    """Raise UserError if a weight of a file is NaN or infinite."""
     if name := not_finite(state):
         raise UserError(f"{path}: {name} is not finite, since its training diverged.")
-
-
-def _verify(path: Path) -> None:
-    with zipfile.ZipFile(path) as archive:
-        if damaged := archive.testzip():
-            raise zipfile.BadZipFile(damaged)

@@ -62,11 +62,9 @@ class PeriodicCheckpoint(Checkpoint):
             # Resumed from another folder: after a kill before the first checkpoint, this copy is resumed.
             atomic.write(self.paths[0], Path(trainer.ckpt_path).read_bytes())
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any, **__: Any) -> None:
         # Where an evaluation or the end of the epoch follows, their hooks save.
-        evaluation_follows = trainer.is_last_batch or (batch_idx + 1) % (trainer.val_check_batch or math.inf) == 0
+        evaluation_follows = trainer.is_last_batch or _batches(trainer) % (trainer.val_check_batch or math.inf) == 0
         if not evaluation_follows and self._is_resumable(trainer):
             self._save_if_due(trainer)
 
@@ -75,15 +73,7 @@ class PeriodicCheckpoint(Checkpoint):
         if self._evaluating and self._is_resumable(trainer):
             self._save_if_due(trainer)
 
-    def on_validation_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
+    def on_validation_batch_end(self, trainer: L.Trainer, *_: Any, **__: Any) -> None:
         # During an evaluation, averaged weights replace the trained ones: those are saved after it.
         averaging = any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks)  # type: ignore[attr-defined]
         # Several processes may evaluate different numbers of batches, so they cannot agree after each batch.
@@ -135,8 +125,7 @@ class PeriodicCheckpoint(Checkpoint):
 
     def _is_resumable(self, trainer: L.Trainer) -> bool:
         """Not between two batches of one optimizer step; nor at max_steps, where Lightning would end the epoch."""
-        batches = trainer.fit_loop.epoch_loop.batch_progress.current.ready
-        stepped = batches % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
+        stepped = _batches(trainer) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
         return stepped and trainer.global_step != trainer.max_steps
 
     def _save_if_due(self, trainer: L.Trainer) -> None:
@@ -178,6 +167,11 @@ class PeriodicCheckpoint(Checkpoint):
                 os.link(self.paths[0], second)
             except OSError:  # a file system without hard links
                 self.paths[0].replace(second)
+
+
+def _batches(trainer: L.Trainer) -> int:
+    """The batches of the epoch so far."""
+    return trainer.fit_loop.epoch_loop.batch_progress.current.ready
 
 
 def _with_folder(state: Any, old: str, new: str) -> Any:

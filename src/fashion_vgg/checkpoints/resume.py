@@ -12,14 +12,8 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from fashion_vgg.checkpoints.run_folder import (
-    CONFIG,
-    SUMMARY,
-    is_locked,
-    outputs_folder,
-    recorded_config,
-    recorded_overrides,
-)
+from fashion_vgg.checkpoints import run_folder
+from fashion_vgg.checkpoints.run_folder import CONFIG, recorded_config, recorded_overrides
 from fashion_vgg.config import launch
 from fashion_vgg.config.overrides import key_of, quoted, shown, value_of
 from fashion_vgg.errors import UserError
@@ -41,11 +35,7 @@ class ResumePoint(NamedTuple):
 
 
 def expand(argv: Sequence[str]) -> list[str]:
-    """Replace ``resume=...`` by the recorded overrides of the run, those of the command line, and the run's folder.
-
-    Raises:
-        UserError: there is no such folder or file, or this is a sweep.
-    """
+    """Replace ``resume=...`` by the recorded overrides of the run, those of the command line, and the run's folder."""
     if forced := [word for word in argv if key_of(word) == "resume" and word.startswith("+")]:
         raise UserError(f"{forced[0]}: write resume= without +.")
     named = value_of(argv, "resume")
@@ -69,11 +59,7 @@ def expand(argv: Sequence[str]) -> list[str]:
 
 
 def with_recorded_overrides(argv: Sequence[str], key: str) -> list[str]:
-    """Put the overrides of the run that ``key=<folder or file>`` names before those of the command line, which win.
-
-    Raises:
-        UserError: there is no such folder or file, or the folder is not a run's.
-    """
+    """Put the overrides of the run that ``key=<folder or file>`` names before those of the command line, which win."""
     own, named = [word for word in argv if not word.startswith(f"{key}=")], value_of(argv, key)
     if named is None:
         return list(argv)
@@ -105,10 +91,6 @@ def resumable_checkpoints(path: Path) -> list[Path]:
 def find_resume_point(cfg: DictConfig, overrides: Sequence[str]) -> ResumePoint | None:
     """The newest checkpoint that loads; None for a new run.
 
-    Args:
-        cfg: the configuration.
-        overrides: those of the command line.
-
     Raises:
         UserError: the checkpoints are another run's, none loads, or a setting changed that must stay.
     """
@@ -138,9 +120,10 @@ def _run_folder(path: Path) -> Path | None:
 def _newest_unfinished(own: Sequence[str]) -> Path | None:
     given = [word for word in own if word.startswith("~") or ("=" in word and not word.startswith("-"))]
     wanted = sorted(word for word in given if not key_of(word).startswith("hydra"))
-    for folder in sorted((outputs_folder() / "train").glob("*/*"), reverse=True):
-        unfinished = (folder / CONFIG).exists() and not (folder / SUMMARY).exists()
-        available = launch.is_further_process() or not is_locked(folder)  # a further process joins the first one
+    for folder in sorted((run_folder.outputs_folder() / "train").glob("*/*"), reverse=True):
+        unfinished = (folder / CONFIG).exists() and not (folder / run_folder.SUMMARY).exists()
+        # A further process joins the first one, which holds the lock.
+        available = launch.is_further_process() or not run_folder.is_locked(folder)
         if unfinished and available and sorted(recorded_overrides(folder)) == wanted:
             return folder
     return None

@@ -46,11 +46,7 @@ def record(folder: Path, cfg: DictConfig, overrides: Sequence[str]) -> None:
 
 
 def recorded_config(folder: Path) -> DictConfig:
-    """The resolved configuration of a run.
-
-    Raises:
-        UserError: it cannot be read.
-    """
+    """The resolved configuration of a run."""
     try:
         settings = OmegaConf.load(folder / CONFIG)
     except Exception as error:
@@ -70,11 +66,7 @@ def read_metrics(folder: Path) -> list[dict[str, float]]:
 
 
 def lock(folder: Path) -> FileLock:
-    """Lock a run's folder; the operating system releases the lock when the process ends.
-
-    Raises:
-        UserError: another process holds it.
-    """
+    """Lock a run's folder, or raise UserError; the operating system releases the lock when the process ends."""
     file_lock = FileLock(folder / ".lock")
     try:
         file_lock.acquire(blocking=False)

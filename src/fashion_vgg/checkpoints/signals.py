@@ -38,11 +38,7 @@ def defer() -> None:
 
 
 def undefer() -> None:
-    """Raise on a signal from now on.
-
-    Raises:
-        Stopped: a signal was deferred.
-    """
+    """Raise on a signal from now on, and on one that was deferred."""
     global _deferred
     _deferred = False
     if _received:

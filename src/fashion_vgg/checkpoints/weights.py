@@ -29,11 +29,7 @@ _TORCHVISION_FILE = re.compile(r"^vgg\d\d(?:_bn)?-([0-9a-f]{8})\.pth$")
 
 
 def weights_file(path: Path) -> Path:
-    """The file that a path names: itself, or a run's best checkpoint, or else its last one.
-
-    Raises:
-        UserError: the folder has none.
-    """
+    """The file that a path names: itself, or a run's best checkpoint, or else its last one."""
     if not path.is_dir():
         return path
     for name in ("best.ckpt", "last.ckpt"):
@@ -43,11 +39,7 @@ def weights_file(path: Path) -> Path:
 
 
 def load(path: Path) -> State:
-    """The network's weights in a checkpoint, or in a `publish`-ed file, whose checksum is verified.
-
-    Raises:
-        UserError: the file is missing, truncated or altered, or holds no weights.
-    """
+    """The network's weights in a checkpoint, or in a `publish`-ed file, whose checksum is verified."""
     if path.suffix == ".safetensors":
         return _load_published(path)
     state = checkpoint_io.load(path)["state_dict"]
@@ -63,11 +55,7 @@ def publish(state: Mapping[str, Tensor], path: Path) -> Path:
 
 
 def matching(state: Mapping[str, Any], module: nn.Module) -> dict[str, Any]:
-    """A state under the module's names, without the prefix that torch.compile adds.
-
-    Raises:
-        UserError: a tensor is missing, unexpected or of another shape.
-    """
+    """A state without torch.compile's prefix; raise UserError unless it matches the module's names and shapes."""
     state = {name.replace(_COMPILED_PREFIX, ""): value for name, value in state.items()}
     _check_match(state, module.state_dict())
     return state

@@ -50,6 +50,7 @@ def train(cfg: DictConfig) -> None:
     import lightning as L
 
     from fashion_vgg.checkpoints import weights
+    from fashion_vgg.sweeps import pruner
     from fashion_vgg.training import History, allocator, build, tensorboard
     from fashion_vgg.training.memory_errors import friendly_errors
 
@@ -62,7 +63,7 @@ def train(cfg: DictConfig) -> None:
         resumed = resume.find_resume_point(cfg, HydraConfig.get().overrides.task)
         L.seed_everything(cfg.seed, workers=True, verbose=False)
         history, checkpoints = History(cfg.output_dir), instantiate(cfg.checkpoint)
-        callbacks = [*multirun.pruners(cfg), tensorboard.MarkSuccess(), checkpoints]
+        callbacks = [*pruner.pruners(cfg), tensorboard.MarkSuccess(), checkpoints]
         trainer = build.build_trainer(cfg, history, *callbacks, resumed_epochs=resumed and resumed.finished_epochs)
         classifier, datamodule = build.build_classifier(cfg), instantiate(cfg.data)
         check_processes(trainer, datamodule)
@@ -78,11 +79,7 @@ def train(cfg: DictConfig) -> None:
 
 
 def check_processes(trainer: "L.Trainer", datamodule: "FashionMNISTDataModule") -> None:
-    """Check what further processes would fail at, before Lightning starts them.
-
-    Raises:
-        UserError: the processes cannot share the batch, or this is a sweep, which each process would start again.
-    """
+    """Raise UserError if several processes cannot share the batch, or would each start the sweep again."""
     datamodule.local_batch_size(trainer.world_size)
     if in_sweep() and trainer.world_size > 1:
         raise UserError("A sweep trains each network in one process: start trainings of several processes without -m.")
@@ -106,11 +103,7 @@ def start_record(cfg: DictConfig, trainer: "L.Trainer") -> None:
 
 
 def finish(cfg: DictConfig, trainer: "L.Trainer", history: "History", datamodule: "FashionMNISTDataModule") -> None:
-    """Test the best checkpoint if there is a validation split, write ``summary.json`` last, print the book's lines.
-
-    Raises:
-        UserError: the training ended within its first epoch.
-    """
+    """Test the best checkpoint if there is a validation split, write ``summary.json`` last, print the book's lines."""
     from fashion_vgg.runs import summary
     from fashion_vgg.training import tensorboard
 
@@ -120,14 +113,8 @@ def finish(cfg: DictConfig, trainer: "L.Trainer", history: "History", datamodule
         return
     if not rows:
         raise UserError("The training ended within its first epoch: allow more time or steps.")
-    content = summary.summarize(
-        rows,
-        test,
-        seconds,
-        device=trainer.strategy.root_device,
-        devices=trainer.world_size,
-        overrides=list(HydraConfig.get().overrides.task),
-    )
+    device, overrides = trainer.strategy.root_device, list(HydraConfig.get().overrides.task)
+    content = summary.summarize(rows, test, seconds, device, trainer.world_size, overrides)
     if test:
         tensorboard.add_best(trainer, content["best"], len(rows))
     summary.write(Path(cfg.output_dir, run_folder.SUMMARY), content)

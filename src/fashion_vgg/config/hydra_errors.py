@@ -4,13 +4,7 @@ import re
 import sys
 from collections.abc import Iterator
 
-from hydra.errors import (
-    ConfigCompositionException,
-    HydraException,
-    InstantiationException,
-    MissingConfigException,
-    OverrideParseException,
-)
+from hydra import errors
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
@@ -31,19 +25,19 @@ def explain(error: BaseException, command: str) -> str | None:
             return f"{package} is not installed: pip install 'fashion-vgg[{_EXTRAS[package]}]'."
         case RuntimeError() if launcher := re.search(r"Unknown plugin class.*hydra_(\w+)_launcher\.", str(error)):
             return f"The launcher is not installed: pip install 'fashion-vgg[{launcher[1]}]'."
-        case MissingConfigException(missing_cfg_file=str(file), options=list(options)):
+        case errors.MissingConfigException(missing_cfg_file=str(file), options=list(options)):
             group, _, option = file.rpartition("/")
             hint = suggestion(option, options)
             return f"{group}={option}: no such config.{hint} Available: {', '.join(options)}."
-        case OverrideParseException():
+        case errors.OverrideParseException():
             return f"{error.override}: {error.message.splitlines()[0]}. Write key=value, and quote special characters."
-        case HydraException(__cause__=ConfigKeyError() | ConfigAttributeError() as cause):
+        case errors.HydraException(__cause__=ConfigKeyError() | ConfigAttributeError() as cause):
             return _unknown_key(str(cause.full_key), command)
-        case InstantiationException():
+        case errors.InstantiationException():
             return _explain_instantiation(error, command)
-        case ConfigCompositionException() if str(error).startswith("Ambiguous value"):
+        case errors.ConfigCompositionException() if str(error).startswith("Ambiguous value"):
             return f"{str(error).splitlines()[0]}: several values make a sweep with -m; a list is written key=[a,b]."
-        case HydraException() | OmegaConfBaseException():
+        case errors.HydraException() | OmegaConfBaseException():
             return "\n".join(str(error).strip().splitlines()[:2])
         case ValueError() if str(error).startswith("Config group override"):  # Hydra's, which names no key
             nulls = " ".join(word for word in sys.argv if word.endswith("=null"))
@@ -51,7 +45,7 @@ def explain(error: BaseException, command: str) -> str | None:
     return None
 
 
-def _explain_instantiation(error: InstantiationException, command: str) -> str | None:
+def _explain_instantiation(error: errors.InstantiationException, command: str) -> str | None:
     if missing := re.search(r"locating target '(.+?)'.*full_key: (.+)", str(error), re.DOTALL):
         return f"{missing[2]}._target_={missing[1]} does not fit: no such class."
     match error.__cause__:

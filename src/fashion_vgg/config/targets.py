@@ -17,18 +17,9 @@ from omegaconf.errors import OmegaConfBaseException
 from fashion_vgg.errors import UserError
 
 MODULES = (
-    "fashion_vgg.checkpoints",
-    "fashion_vgg.data",
-    "fashion_vgg.models",
-    "fashion_vgg.training",
-    "lightning",
-    "lightning.pytorch",
-    "lightning.pytorch.callbacks",
-    "lightning.pytorch.loggers",
-    "lightning.pytorch.profilers",
-    "lightning.pytorch.strategies",
-    "torch.optim",
-    "torch.optim.lr_scheduler",
+    *("fashion_vgg.checkpoints", "fashion_vgg.data", "fashion_vgg.models", "fashion_vgg.training", "lightning"),
+    *("lightning.pytorch", "lightning.pytorch.callbacks", "lightning.pytorch.loggers", "lightning.pytorch.profilers"),
+    *("lightning.pytorch.strategies", "torch.optim", "torch.optim.lr_scheduler"),
 )
 
 TRUSTED = "FASHION_VGG_TRUST"
@@ -42,11 +33,7 @@ _LOGGING_TEXTS = ("filename", "format", "datefmt", "level")
 
 
 def check(cfg: DictConfig) -> None:
-    """Check every ``_target_`` of a configuration, however deep.
-
-    Raises:
-        UserError: names the first that is not allowed.
-    """
+    """Raise UserError at the first ``_target_``, however deep, that is not allowed."""
     modules = {*MODULES, *os.environ.get(TRUSTED, "").split(",")}
     for key, target in _targets(cfg):
         module, _, name = str(target).rpartition(".")
@@ -58,12 +45,9 @@ def check(cfg: DictConfig) -> None:
 
 
 def check_config_folders(argv: Sequence[str]) -> None:
-    """Check the folders named by ``--config-path`` and ``--config-dir`` for settings of Hydra's own that run code.
+    """Raise UserError if a file of ``--config-path`` or ``--config-dir`` sets Hydra's own keys that run code.
 
     Hydra instantiates its callbacks and its logging before it returns a configuration.
-
-    Raises:
-        UserError: names the first file with such a setting.
     """
     flags = ("-cp", "--config-path", "-cd", "--config-dir")
     for word, following in zip(argv, [*argv[1:], ""], strict=False):

@@ -71,10 +71,7 @@ def _is_block(block: Any) -> bool:
 
 TEXT = Rule(lambda v: isinstance(v, str) and v != "", "a text")
 OPTIONAL_TEXT = either(one_of(None), TEXT)
-ARCHITECTURE = list_of(
-    _is_block,
-    "a list of pairs [convolutions, channels], the convolutions a number or a list of odd kernel sizes and lrn",
-)
+BLOCKS = "a list of pairs [convolutions, channels], the convolutions a number or a list of odd kernel sizes and lrn"
 PLOT_FORMATS = (".png", ".svg", ".pdf")
 
 RULES: dict[str, Rule] = {
@@ -95,7 +92,7 @@ RULES: dict[str, Rule] = {
         ("sweep.worst", number(-math.inf)),
         ("output_dir data.root checkpoint.folder weights trainer.strategy", TEXT),
         ("init_weights resume sweep.resume to", OPTIONAL_TEXT),
-        ("model.conv_arch", ARCHITECTURE),
+        ("model.conv_arch", list_of(_is_block, BLOCKS)),
         ("model.head", one_of("dense", "light")),
         ("compile", one_of(None, "default", "reduce-overhead", "max-autotune")),
         ("scheduler.anneal_strategy", one_of("cos", "linear")),
@@ -133,11 +130,7 @@ _SHARED = {
 
 
 def check(cfg: DictConfig) -> None:
-    """Check which classes the configuration instantiates, and every value.
-
-    Raises:
-        UserError: names the first key whose value does not fit, and the values that do.
-    """
+    """Raise UserError at the first class that is not allowed, or the first value that does not fit its key."""
     targets.check(cfg)
     for key, rule in {**_types_of_defaults(), **RULES}.items():
         _check_value(cfg, key, rule)

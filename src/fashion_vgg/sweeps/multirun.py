@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
@@ -23,9 +23,6 @@ from fashion_vgg.config.overrides import key_of, quoted, safe_overrides, value_o
 from fashion_vgg.errors import DivergedError, PrunedError, Stopped, TrainingError, UserError
 from fashion_vgg.runs.run import Run, find_runs
 
-if TYPE_CHECKING:
-    import lightning as L
-
 log = logging.getLogger(__name__)
 
 RECORD = "sweep.yaml"
@@ -37,13 +34,7 @@ _started: list[Path] = []
 
 
 def expand(argv: Sequence[str]) -> list[str]:
-    """Replace ``sweep.resume=<folder>`` by the sweep's recorded overrides, those of the command line, and its folder.
-
-    ``last`` is the newest sweep.
-
-    Raises:
-        UserError: there is no such sweep.
-    """
+    """Replace ``sweep.resume=<folder>`` by the sweep's folder and its recorded overrides, which the others override."""
     named = value_of(argv, "sweep.resume")
     if named in (None, "null"):
         return list(argv)
@@ -105,25 +96,6 @@ def run_job(cfg: DictConfig, train: Callable[[DictConfig], None]) -> float | Non
     return objective(cfg, folder)
 
 
-def pruners(cfg: DictConfig) -> "list[L.Callback]":
-    """The `Pruner` of a search's trial; none in other trainings."""
-    if cfg.sweep.trial is None:
-        return []
-    import optuna
-
-    from fashion_vgg.sweeps.pruner import Pruner
-
-    sweeper = HydraConfig.get().sweeper
-    options: Any = OmegaConf.to_container(sweeper.pruner_options)
-    study = optuna.load_study(
-        study_name=sweeper.study_name,
-        storage=sweeper.storage,
-        pruner=getattr(optuna.pruners, sweeper.pruner)(**(options if sweeper.pruner != "NopPruner" else {})),
-    )
-    [trial] = [trial for trial in study.get_trials(deepcopy=False) if trial.number == cfg.sweep.trial]
-    return [Pruner(optuna.Trial(study, trial._trial_id), cfg.sweep.objective)]
-
-
 def objective(cfg: DictConfig, folder: Path) -> float | None:
     """A job's objective at its best epoch, or ``sweep.worst`` if it diverged."""
     run = Run(folder)
@@ -140,11 +112,7 @@ def failed_runs(folder: Path) -> list[Run]:
 
 @contextmanager
 def report_failures() -> Iterator[None]:
-    """After a sweep, list its failed jobs; whatever ends it, add the command that resumes it.
-
-    Raises:
-        TrainingError: a job failed, or its process died.
-    """
+    """Raise TrainingError with the failed jobs of a sweep; whatever ends it, add the command that resumes it."""
     try:
         yield
     except (Stopped, KeyboardInterrupt) as error:
@@ -214,8 +182,5 @@ def _report_failure(folder: Path, error: Exception) -> None:
 
 def _free_memory() -> None:
     gc.collect()
-    if "torch" in sys.modules:
-        import torch
-
-        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-            torch.cuda.empty_cache()
+    if torch := sys.modules.get("torch"):
+        torch.cuda.empty_cache()

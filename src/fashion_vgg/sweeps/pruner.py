@@ -3,19 +3,16 @@
 from typing import Any
 
 import lightning as L
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
 
 from fashion_vgg.errors import PrunedError
 
 
 class Pruner(L.Callback):
-    """Reports the objective after each evaluation, and ends the training before the next epoch if Optuna prunes it.
+    """Reports the objective, a logged metric, to an Optuna trial, and raises PrunedError if Optuna prunes it.
 
-    Args:
-        trial: an Optuna trial.
-        objective: the name of a logged metric.
-
-    Raises:
-        PrunedError: the trial is pruned.
+    It reports after each evaluation, and ends the training before the next epoch.
     """
 
     def __init__(self, trial: Any, objective: str) -> None:
@@ -36,11 +33,24 @@ class Pruner(L.Callback):
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self._values and self.trial.should_prune():
-            epoch = trainer.current_epoch
-            raise PrunedError(f"Pruned after epoch {epoch}: other trials were better by then.")
+            raise PrunedError(f"Pruned after epoch {trainer.current_epoch}: other trials were better by then.")
 
     def state_dict(self) -> dict[str, Any]:
         return {"values": self._values}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._values = dict(state_dict["values"])
+
+
+def pruners(cfg: DictConfig) -> list[L.Callback]:
+    """The `Pruner` of a search's trial; none in other trainings."""
+    if cfg.sweep.trial is None:
+        return []
+    import optuna
+
+    sweeper = HydraConfig.get().sweeper
+    options: Any = OmegaConf.to_container(sweeper.pruner_options) if sweeper.pruner != "NopPruner" else {}
+    optuna_pruner = getattr(optuna.pruners, sweeper.pruner)(**options)
+    study = optuna.load_study(study_name=sweeper.study_name, storage=sweeper.storage, pruner=optuna_pruner)
+    [trial] = [trial for trial in study.get_trials(deepcopy=False) if trial.number == cfg.sweep.trial]
+    return [Pruner(optuna.Trial(study, trial._trial_id), cfg.sweep.objective)]

@@ -1,23 +1,10 @@
 """The LightningModule, the Trainer and its callbacks."""
 
-from fashion_vgg.training.callbacks import (
-    DivergenceGuard,
-    History,
-    PredictionPlots,
-    ResultPlot,
-    SlowRunNotice,
-    StepCurves,
-    Throughput,
-)
-from fashion_vgg.training.classifier import ImageClassifier
-
-__all__ = [
-    "DivergenceGuard",
-    "History",
-    "ImageClassifier",
-    "PredictionPlots",
-    "ResultPlot",
-    "SlowRunNotice",
-    "StepCurves",
-    "Throughput",
-]
+from fashion_vgg.training.callbacks.divergence_guard import DivergenceGuard as DivergenceGuard
+from fashion_vgg.training.callbacks.history import History as History
+from fashion_vgg.training.callbacks.prediction_plots import PredictionPlots as PredictionPlots
+from fashion_vgg.training.callbacks.result_plot import ResultPlot as ResultPlot
+from fashion_vgg.training.callbacks.slow_run_notice import SlowRunNotice as SlowRunNotice
+from fashion_vgg.training.callbacks.step_curves import StepCurves as StepCurves
+from fashion_vgg.training.callbacks.throughput import Throughput as Throughput
+from fashion_vgg.training.classifier import ImageClassifier as ImageClassifier

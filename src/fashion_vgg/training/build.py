@@ -7,14 +7,14 @@ import warnings
 import lightning as L
 import torch
 from hydra.utils import instantiate
-from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
 from omegaconf import DictConfig
 from torch import nn
 
 from fashion_vgg.checkpoints.checkpoint_io import CheckedCheckpointIO
 from fashion_vgg.config import targets
 from fashion_vgg.errors import UserError
-from fashion_vgg.training.callbacks import History
+from fashion_vgg.training.callbacks.history import History
 
 
 def configure_lightning_logging() -> None:
@@ -32,12 +32,10 @@ def configure_lightning_logging() -> None:
 
 
 def check_components(cfg: DictConfig) -> None:
-    """Check that there is a GPU if one is asked for, and build the network and the optimizer without memory.
-
-    A precision of ``auto`` is replaced by the machine's.
+    """Replace a precision of ``auto`` by the machine's, and build the network and the optimizer without memory.
 
     Raises:
-        UserError: a setting does not fit; found now rather than after the data is loaded.
+        UserError: a setting does not fit, or there is no GPU; found before the data is loaded.
     """
     if cfg.trainer.accelerator in ("gpu", "cuda", "mps") and not torch.accelerator.is_available():
         raise UserError(f"trainer.accelerator={cfg.trainer.accelerator} does not fit: no GPU found; use cpu or auto.")
@@ -65,8 +63,7 @@ def check_optimizer(cfg: DictConfig) -> None:
 
 def build_network(cfg: DictConfig) -> nn.Module:
     """The network, compiled if ``compile`` is set."""
-    net: nn.Module = instantiate(cfg.model)
-    return _compiled(net, cfg.compile)
+    return _compiled(instantiate(cfg.model), cfg.compile)
 
 
 def build_classifier(cfg: DictConfig) -> L.LightningModule:
@@ -99,11 +96,12 @@ def build_trainer(
     ]
     loggers = [
         instantiate(node, **(purge if "TensorBoard" in node._target_ else {}))
-        for node in (cfg.get("logger") or {}).values()
-        if node
+        for node in filter(None, (cfg.get("logger") or {}).values())
     ]
     show_progress = cfg.trainer.enable_progress_bar and sys.stdout.isatty()
-    progress = [TQDMProgressBar()] if show_progress else []  # Lightning's default depends on whether rich is installed
+    # Lightning's default depends on whether rich is installed.
+    own_bar = any(isinstance(callback, ProgressBar) for callback in configured)
+    progress = [TQDMProgressBar()] if show_progress and not own_bar else []
     trainer: L.Trainer = instantiate(
         cfg.trainer,
         callbacks=[history, *configured, *progress, *callbacks],
@@ -112,9 +110,7 @@ def build_trainer(
         enable_progress_bar=show_progress,
     )
     if trainer.overfit_batches:  # type: ignore[attr-defined]
-        raise UserError(
-            "trainer.overfit_batches does not fit: the sampler returns whole batches; use limit_train_batches."
-        )
+        raise UserError("trainer.overfit_batches does not fit batches that are sampled whole: use limit_train_batches.")
     if cfg.compile not in (None, "default") and trainer.accumulate_grad_batches > 1:
         raise UserError(f"compile={cfg.compile} does not fit accumulate_grad_batches: CUDA graphs overwrite the sums.")
     return trainer

@@ -16,12 +16,7 @@ from fashion_vgg.errors import TrainingError, UserError
 
 @contextmanager
 def friendly_errors(trainer: L.Trainer, module: Any, data: FashionMNISTDataModule) -> Iterator[None]:
-    """Replace the errors of a fit that ran out of memory or lost a loader process.
-
-    Raises:
-        TrainingError: a loader process was killed, or returned no batch for ``data.worker_timeout`` seconds.
-        UserError: memory ran out; names a batch size that fits.
-    """
+    """Raise TrainingError if a loader process fails, UserError with a batch size that fits if memory runs out."""
     try:
         yield
         return

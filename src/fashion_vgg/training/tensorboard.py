@@ -10,10 +10,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from fashion_vgg.config.overrides import key_of, safe_overrides, shown
 
-KEYS = (
-    *("seed", "image_size", "batch_size", "optimizer.lr", "data.val_size"),
-    *("trainer.max_epochs", "trainer.precision"),
-)
+KEYS = ("seed", "image_size", "batch_size", "optimizer.lr", "data.val_size", "trainer.max_epochs", "trainer.precision")
 """The settings that every run shows."""
 GROUPS = ("model", "optimizer", "scheduler", "experiment")
 """The config groups whose choice every run shows."""
@@ -21,8 +18,8 @@ _PATHS = ("output_dir", "data.root", "checkpoint.folder")
 
 LAYOUT = {
     "train, val and test": {
-        "loss": ["Multiline", ["train/loss", "val/loss", "test/loss"]],
-        "accuracy": ["Multiline", ["train/acc", "val/acc", "test/acc"]],
+        title: ["Multiline", [f"train/{metric}", f"val/{metric}", f"test/{metric}"]]
+        for title, metric in (("loss", "loss"), ("accuracy", "acc"))
     }
 }
 
@@ -42,10 +39,7 @@ def hyperparameters(
 ) -> dict[str, bool | float | str]:
     """The columns of the HParams tab, the same for all jobs of a sweep, since their overrides have the same keys.
 
-    Args:
-        cfg: the whole configuration.
-        choices: Hydra's record of the option of each config group.
-        overrides: those of the command line.
+    ``choices`` is Hydra's record of the option of each config group.
     """
     own = [key for word in safe_overrides(list(overrides)) if (key := key_of(word)) not in _PATHS]
     chosen = {group: choices.get(group) for group in GROUPS} | {key: choices[key] for key in own if key in choices}
@@ -77,10 +71,7 @@ class MarkSuccess(L.Callback):
 
 
 def add_best(trainer: L.Trainer, best: Mapping[str, float], epochs: int) -> None:
-    """Write the metrics of the best checkpoint on the validation split, at the last epoch.
-
-    A resumed run drops the values of its last epoch and writes them again.
-    """
+    """Write the metrics of the best checkpoint at the last epoch, which a resumed run drops and writes again."""
     for writer in writers(trainer):
         for name, value in best.items():
             if name.startswith(("val/", "test/")):

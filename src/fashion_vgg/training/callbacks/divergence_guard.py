@@ -21,18 +21,12 @@ MIN_STEPS = 100
 
 
 class DivergenceGuard(L.Callback):
-    """Ends the training at a loss that is NaN or infinite; warns if the loss of an epoch is that of guessing.
-
-    Raises:
-        DivergedError: names the step, its loss and the learning rate.
-    """
+    """Raises DivergedError at a loss that is NaN or infinite; warns if the loss of an epoch is that of guessing."""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._losses: list[Tensor] = []
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, *_: Any, **__: Any) -> None:
         on_cpu = pl_module.device.type == "cpu"
         if on_cpu and math.isfinite(outputs["loss"]):
             return
@@ -44,13 +38,8 @@ class DivergenceGuard(L.Callback):
         metrics: Any = pl_module.train_metrics
         loss, guessing = float(metrics.compute()["train/loss"]), math.log(NUM_CLASSES)
         if loss > 0.98 * guessing and trainer.num_training_batches >= MIN_STEPS and trainer.is_global_zero:
-            log.warning(
-                "train/loss %.3f after epoch %d is no better than guessing (%.3f): "
-                "the network does not learn; try another optimizer.lr.",
-                loss,
-                trainer.current_epoch + 1,
-                guessing,
-            )
+            message = f"train/loss {loss:.3f} after epoch {trainer.current_epoch + 1} is no better than guessing"
+            log.warning("%s (%.3f): the network does not learn; try another optimizer.lr.", message, guessing)
 
     def _check(self, trainer: L.Trainer) -> None:
         losses, self._losses = torch.stack(self._losses), []

@@ -31,13 +31,7 @@ class PredictionPlots(L.Callback):
     on_test_epoch_start = on_validation_epoch_start
 
     def on_validation_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, *_: Any, **__: Any
     ) -> None:
         if trainer.testing or getattr(pl_module, "eval_stage", "val") == "test":
             self._predictions.append(outputs["logits"].argmax(dim=1))

@@ -26,9 +26,7 @@ class StepCurves(L.Callback):
             # A resumed training repeats what was written after its checkpoint.
             self._writer = SummaryWriter(self.folder, purge_step=trainer.global_step + 1)
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, *_: Any, **__: Any) -> None:
         step = trainer.global_step
         if trainer.is_global_zero and step % self.every == 0:
             self._writer.add_scalar("train/loss", outputs["loss"].item(), step)

@@ -23,7 +23,7 @@ class Throughput(L.Callback):
         self._epoch_start = time.perf_counter()
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, *_: Any, **__: Any
     ) -> None:
         self._epoch_images += len(batch[1]) * trainer.world_size
         # GPU kernels run asynchronously: wait for the last step of the epoch.
