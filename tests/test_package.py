@@ -58,6 +58,7 @@ def test_the_console_script_runs(tmp_path: Path) -> None:
         assert done.stderr == ("" if status == 0 else "batch_size=0 does not fit: use an integer of at least 1.\n")
 
 
+@pytest.mark.long
 def test_train_sh_starts_in_any_folder_and_does_not_install_again(tmp_path: Path) -> None:
     made_from = CHECKOUT / ".venv" / "made-from"
     if not made_from.exists():
@@ -70,12 +71,14 @@ def test_train_sh_starts_in_any_folder_and_does_not_install_again(tmp_path: Path
     assert made_from.stat().st_mtime_ns == before
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("line", ["--help", "trian", "train optimizer.lrr=1", "fetch data.root={data_root}"])
 def test_a_forked_command_equals_one_in_a_new_interpreter(fashion_vgg: Command, data_root: Path, line: str) -> None:
     forked, new = (fashion_vgg(*line.format(data_root=data_root).split(), fork=fork) for fork in (True, False))
     assert (forked.returncode, forked.stdout, forked.stderr) == (new.returncode, new.stdout, new.stderr)
 
 
+@pytest.mark.long
 def test_a_forked_training_equals_one_in_a_new_interpreter(
     fashion_vgg: Command, tiny: list[str], tmp_path: Path
 ) -> None:

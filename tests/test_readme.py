@@ -40,6 +40,7 @@ def test_the_table_of_shapes_is_what_describe_prints(fashion_vgg: Command) -> No
     assert f"```\n{fashion_vgg('describe').stdout}```" in README
 
 
+@pytest.mark.long
 def test_the_program_runs(data_root: Path, tmp_path: Path) -> None:
     [program] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     program = program.replace("~/.cache/fashion-vgg", str(data_root))

@@ -40,6 +40,7 @@ def same(ours: Tensor, theirs: Tensor) -> bool:
     return torch.allclose(ours, theirs, rtol=0, atol=1e-20)  # that learning rate still moves a bias of zero
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("in_channels", [1, 3])
 def test_fine_tuning_starts_from_torchvisions_weights(
     fashion_vgg: Command, fine_tuning: list[str], published: Path, tmp_path: Path, in_channels: int
@@ -72,6 +73,7 @@ def test_fine_tuning_starts_from_torchvisions_weights(
         hidden.rename(published)
 
 
+@pytest.mark.long
 def test_a_run_starts_from_the_blocks_of_another_with_another_head(
     fashion_vgg: Command, tiny: list[str], tmp_path: Path
 ) -> None:
@@ -96,6 +98,7 @@ def initialize_on_meta(path: Path, **settings: object) -> None:
     initialize(net, path)
 
 
+@pytest.mark.long
 def test_of_the_head_all_but_the_last_layer_is_loaded(published: Path) -> None:
     net, theirs = VGG(ARCH), models.vgg11()
     theirs.load_state_dict(torch.load(published, weights_only=True))
@@ -109,6 +112,7 @@ def test_of_the_head_all_but_the_last_layer_is_loaded(published: Path) -> None:
         torch.testing.assert_close(net.eval()(grey), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.long
 def test_weights_of_another_network_are_refused(published: Path) -> None:
     for settings, what in (
         ({"batch_norm": True}, "The weights are another network's: .*Choose the model"),
@@ -120,6 +124,7 @@ def test_weights_of_another_network_are_refused(published: Path) -> None:
             initialize_on_meta(published, **settings)
 
 
+@pytest.mark.long
 def test_truncated_altered_and_other_files_are_refused(published: Path, tmp_path: Path) -> None:
     content = bytearray(published.read_bytes())
     content[len(content) // 2] ^= 1

@@ -61,6 +61,7 @@ def test_hydra_full_error_shows_the_traceback(fashion_vgg: Command, override: st
     assert "Traceback" in done.stderr
 
 
+@pytest.mark.long
 def test_a_truncated_data_file_is_reported(fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "train-images-idx3-ubyte").write_bytes(b"truncated")
@@ -137,6 +138,7 @@ class Net(torch.nn.Module):
 """
 
 
+@pytest.mark.long
 def test_a_traceback_from_the_training_step_has_at_most_five_frames_of_ours(
     fashion_vgg: Command, tiny: list[str], tmp_path: Path
 ) -> None:

@@ -69,6 +69,7 @@ def test_networks_are_shown_side_by_side_and_drawn(fashion_vgg: Command, tmp_pat
     assert "svg" in ElementTree.parse(tmp_path / "stacks.svg").getroot().tag  # noqa: S314
 
 
+@pytest.mark.long
 def test_json_has_estimated_and_measured_memory(fashion_vgg: Command) -> None:
     done = fashion_vgg(
         "describe", "model=vgg11_narrow", "image_size=64", "batch_size=32", "measure=true", "format=json"

@@ -117,6 +117,7 @@ class TestRun:
             assert torch.equal(value, other), name
 
 
+@pytest.mark.long
 def test_a_validation_split_selects_the_checkpoint_that_is_tested_at_the_end(
     fashion_vgg: Command, tiny: list[str], tmp_path: Path
 ) -> None:
@@ -138,6 +139,7 @@ def test_a_validation_split_selects_the_checkpoint_that_is_tested_at_the_end(
     assert re.findall(r"loss (.*), train acc (.*), val acc (.*), test acc (.*)", done.stdout) == [tuple(shown)]
 
 
+@pytest.mark.long
 def test_two_processes_train_in_one_folder_with_exact_test_metrics(
     fashion_vgg: Command, data_root: Path, tmp_path: Path
 ) -> None:
@@ -164,6 +166,7 @@ def test_two_processes_train_in_one_folder_with_exact_test_metrics(
         torch.testing.assert_close(value, other, rtol=0, atol=2e-5, msg=name)
 
 
+@pytest.mark.long
 def test_a_sweep_leaves_a_folder_per_run_named_after_its_overrides(
     fashion_vgg: Command, tiny: list[str], tmp_path: Path
 ) -> None:
@@ -201,6 +204,7 @@ def test_a_terminal_shows_a_progress_bar_instead_of_lines(
     assert "epoch  1/2" in plain
 
 
+@pytest.mark.long
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
 def test_a_compiled_training_has_the_losses_and_the_checkpoint_keys_of_a_plain_one(
     fashion_vgg: Command, data_root: Path, tmp_path: Path
@@ -253,6 +257,7 @@ def test_max_steps_within_an_epoch_leaves_a_complete_folder(
     assert read_summary(run)["epochs"] == 2
 
 
+@pytest.mark.long
 def test_the_experiment_d2l_has_the_books_first_losses(fashion_vgg: Command, data_root: Path, tmp_path: Path) -> None:
     few = ["trainer.max_epochs=1", "trainer.limit_train_batches=2", "trainer.limit_val_batches=1", "trainer=cpu"]
     done = fashion_vgg("train", "experiment=d2l", f"data.root={data_root}", *few, root=tmp_path)

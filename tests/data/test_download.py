@@ -86,6 +86,7 @@ with context.Pool(processes) as pool:
 """
 
 
+@pytest.mark.long
 def test_concurrent_processes_download_one_complete_copy(
     published: Path, use_mirror: Callable[[int], None], tmp_path: Path, survived: Survived
 ) -> None:

@@ -20,6 +20,7 @@ def markdown_rows(text: str) -> list[dict[str, str]]:
     return [dict(zip(header, row, strict=True)) for row in rows]
 
 
+@pytest.mark.long
 def test_the_command_reports_the_newest_sweep(fashion_vgg: Command, sweep: Path, tmp_path: Path) -> None:
     finish(tmp_path / "outputs/sweeps/2026-01-01/23-00-00-ffffffff/old", ["seed=0"], 0.1)
     done = fashion_vgg("report", "--markdown", "--csv", "all.csv", root=tmp_path)
@@ -82,6 +83,7 @@ def test_the_tables_import_neither_torch_nor_plotly_nor_hydra(sweep: Path) -> No
     assert done.stdout == "[]\n", done.stderr
 
 
+@pytest.mark.long
 def test_a_real_sweep_is_reported(fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
     overrides = [*tiny, "trainer.max_epochs=1", "data.val_size=1000", "optimizer.lr=0.05,1e30", "seed=0,1"]
     trained = fashion_vgg("train", "-m", *overrides, root=tmp_path)

@@ -44,6 +44,7 @@ def load(browser: Browser, html: str, file: Path) -> list[dict[str, Any]]:
     return charts
 
 
+@pytest.mark.long
 def test_the_charts_show_every_run(browser: Browser, sweep: Path, tmp_path: Path) -> None:
     charts = load(browser, render(compare(sweep)), tmp_path / "page.html")
     assert all(chart["fits"] for chart in charts)
@@ -59,6 +60,7 @@ def test_the_charts_show_every_run(browser: Browser, sweep: Path, tmp_path: Path
     assert (scatter["x"]["type"], scatter["points"]) == ("log", len(finished))
 
 
+@pytest.mark.long
 def test_overrides_are_escaped(browser: Browser, tmp_path: Path) -> None:
     for index, text in enumerate(("<script>throw 1</script>", "</script><b>")):
         finish(tmp_path / "runs" / str(index), [f"model={text}"], 0.9)
@@ -66,6 +68,7 @@ def test_overrides_are_escaped(browser: Browser, tmp_path: Path) -> None:
     assert len(charts) == 3  # a category has no scatter plot
 
 
+@pytest.mark.long
 def test_runs_without_metrics_have_no_charts(browser: Browser, tmp_path: Path) -> None:
     leave(tmp_path / "runs" / "a", ["seed=0"])
     assert load(browser, render(compare(tmp_path / "runs")), tmp_path / "page.html") == []

@@ -1,10 +1,10 @@
 """What glibc does with the memory of freed tensors."""
 
 import platform
-import subprocess
-import sys
 
 import pytest
+
+from tests.conftest import Command
 
 FREE_A_TENSOR = """
 import sys
@@ -21,9 +21,8 @@ print(*[line.split()[1] for line in Path("/proc/self/status").read_text().splitl
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is configured")
-def test_a_process_keeps_the_memory_of_a_freed_tensor() -> None:
+def test_a_process_keeps_the_memory_of_a_freed_tensor(fashion_vgg: Command) -> None:
     resident = {}
     for mode in ("returned", "kept"):
-        command = [sys.executable, "-c", FREE_A_TENSOR, mode]
-        resident[mode] = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        resident[mode] = int(fashion_vgg.start(mode, program=["-c", FREE_A_TENSOR]).result().stdout)
     assert resident["kept"] > resident["returned"] + 2**18 - 2**14  # kB: 256 MB, less what varies

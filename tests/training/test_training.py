@@ -46,6 +46,7 @@ def train_loader(datamodule: FashionMNISTDataModule) -> Any:
     return batches
 
 
+@pytest.mark.long
 def test_the_first_losses_at_224_px_are_the_books(data_root: Path, tmp_path: Path) -> None:
     datamodule = FashionMNISTDataModule(str(data_root), image_size=224, batch_size=16)
     torch.manual_seed(0)
@@ -63,6 +64,7 @@ def test_the_first_losses_at_224_px_are_the_books(data_root: Path, tmp_path: Pat
     assert history.rows[0]["train/acc"] == pytest.approx(accuracy)
 
 
+@pytest.mark.long
 def test_epoch_means_weigh_all_images_equally_and_cover_the_whole_test_set(data_root: Path, tmp_path: Path) -> None:
     datamodule = small_datamodule(data_root, batch_size=7_000)  # the last batch of both sets is smaller
     torch.manual_seed(0)
