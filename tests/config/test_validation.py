@@ -90,16 +90,16 @@ WRONG_TYPES = [
 
 
 @pytest.mark.parametrize(("override", "values"), WRONG_TYPES)
-def test_a_key_without_a_rule_has_the_type_of_its_default(fashion_vgg: Command, override: str, values: str) -> None:
+def test_a_key_without_a_domain_has_the_type_of_its_default(fashion_vgg: Command, override: str, values: str) -> None:
     done = fashion_vgg("train", override)
     assert (done.returncode, done.stderr) == (2, f"{override} does not fit: use {values}.\n")
 
 
-def test_every_rule_is_for_a_key_of_a_shipped_config() -> None:
-    """A renamed key would leave its rule without effect."""
+def test_every_domain_is_of_a_key_of_a_shipped_config() -> None:
+    """A renamed key would leave its domain without effect."""
     searched = [composed("train", "scheduler=triangular"), composed("bench", "bench=growth")]
     searched += [composed(name) for name in ("describe", "test", "export")]
-    for key in validation.RULES:
+    for key in validation.DOMAINS:
         parent, _, name = key.rpartition(".")
         nodes = [OmegaConf.select(cfg, parent) if parent else cfg for cfg in searched]
         assert any(node is not None and name in list(node) for node in nodes), key
@@ -110,11 +110,11 @@ def test_every_rule_is_for_a_key_of_a_shipped_config() -> None:
     [("optimizer.lrr", "optimizer.lr"), ("lr", "optimizer.lr"), ("batchsize", "batch_size"), ("modle", "model")],
 )
 def test_the_most_similar_key_is_suggested(word: str, nearest: str) -> None:
-    assert validation.suggestion(word, [*validation.RULES, "model", "data"]) == f" Did you mean {nearest}?"
+    assert validation.suggestion(word, [*validation.DOMAINS, "model", "data"]) == f" Did you mean {nearest}?"
 
 
 def test_nothing_is_suggested_for_an_unlike_word() -> None:
-    assert validation.suggestion("xyzzy", validation.RULES) == ""
+    assert validation.suggestion("xyzzy", validation.DOMAINS) == ""
 
 
 @pytest.mark.parametrize("key", ["model.in_channels", "data.channels", "data.image_size"])

@@ -21,10 +21,10 @@ from tests.helpers import composed
 
 @cache
 def keys() -> list[str]:
-    """The keys of `fashion-vgg train` that have a rule, except those that the command line is expanded by."""
+    """The keys of `fashion-vgg train` that have a domain, except those that the command line is expanded by."""
     cfg = composed("train", "scheduler=triangular", "output_dir=x")
     missing = object()
-    known = [key for key in validation.RULES if OmegaConf.select(cfg, key, default=missing) is not missing]
+    known = [key for key in validation.DOMAINS if OmegaConf.select(cfg, key, default=missing) is not missing]
     return sorted(key for key in known if not key.endswith("resume"))
 
 
@@ -53,7 +53,7 @@ def fits(key: str, value: str) -> bool:
         return False
     node: Any = parsed(value)
     plain = node._value() if hasattr(node, "_value") and not isinstance(node._value(), dict | list) else node
-    return validation.RULES[key].fits(plain)
+    return validation.DOMAINS[key].fits(plain)
 
 
 @st.composite

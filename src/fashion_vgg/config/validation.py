@@ -1,6 +1,6 @@
 """Checks the configuration before torch is imported, so that a mistake costs a line and about a second.
 
-A value has the type of its default in ``conf/``. `RULES` adds the ranges that torch and Lightning would not explain.
+A value has the type of its default in ``conf/``. `DOMAINS` adds the ranges that torch and Lightning would not explain.
 """
 
 import difflib
@@ -22,42 +22,46 @@ from fashion_vgg.errors import UserError
 
 
 @dataclass(frozen=True)
-class Rule:
+class Domain:
     """Which values a key takes; ``values`` completes the sentence "use ..."."""
 
     fits: Callable[[Any], bool]
     values: str
 
 
-def integer(least: int, most: float = math.inf) -> Rule:
+def integer(least: int, most: float = math.inf) -> Domain:
     limits = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
-    return Rule(lambda v: type(v) is int and least <= v <= most, f"an integer {limits}")
+    return Domain(lambda v: type(v) is int and least <= v <= most, f"an integer {limits}")
 
 
-def number(least: float, most: float = math.inf) -> Rule:
+def number(least: float, most: float = math.inf) -> Domain:
     limits = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
-    return Rule(lambda v: type(v) in (int, float) and least <= v <= most and math.isfinite(v), f"a number {limits}")
+    return Domain(lambda v: type(v) in (int, float) and least <= v <= most and math.isfinite(v), f"a number {limits}")
 
 
-def positive() -> Rule:
-    return Rule(lambda v: type(v) in (int, float) and 0 < v < math.inf, "a number above 0")
+def positive() -> Domain:
+    return Domain(lambda v: type(v) in (int, float) and 0 < v < math.inf, "a number above 0")
 
 
-def one_of(*choices: Any) -> Rule:
+def one_of(*choices: Any) -> Domain:
     values = shown(choices[0]) if len(choices) == 1 else f"one of {', '.join(shown(c) for c in choices)}"
-    return Rule(lambda v: any(v == c and type(v) is type(c) for c in choices), values)
+    return Domain(lambda v: any(v == c and type(v) is type(c) for c in choices), values)
 
 
-def either(*rules: Rule) -> Rule:
-    return Rule(lambda v: any(rule.fits(v) for rule in rules), " or ".join(rule.values for rule in rules))
+def either(*domains: Domain) -> Domain:
+    return Domain(lambda v: any(d.fits(v) for d in domains), " or ".join(d.values for d in domains))
 
 
-def list_of(item: Callable[[Any], bool], values: str) -> Rule:
-    return Rule(lambda v: OmegaConf.is_list(v) and len(v) > 0 and all(map(item, v)), values)
+def list_of(item: Callable[[Any], bool], values: str) -> Domain:
+    return Domain(lambda v: OmegaConf.is_list(v) and len(v) > 0 and all(map(item, v)), values)
 
 
 def _is_count(value: Any) -> bool:
     return type(value) is int and value > 0
+
+
+def _is_share(value: Any) -> bool:
+    return type(value) is float and 0 < value <= 1
 
 
 def _is_block(block: Any) -> bool:
@@ -69,14 +73,14 @@ def _is_block(block: Any) -> bool:
     return len(kernels) > 0 and all(_is_count(kernel) and kernel % 2 == 1 for kernel in kernels)
 
 
-TEXT = Rule(lambda v: isinstance(v, str) and v != "", "a text")
+TEXT = Domain(lambda v: isinstance(v, str) and v != "", "a text")
 OPTIONAL_TEXT = either(one_of(None), TEXT)
 BLOCKS = "a list of pairs [convolutions, channels], the convolutions a number or a list of odd kernel sizes and lrn"
-PLOT_FORMATS = (".png", ".svg", ".pdf")
+PLOTS = (".png", ".svg", ".pdf")
 
-RULES: dict[str, Rule] = {
-    key: rule
-    for keys, rule in (
+DOMAINS: dict[str, Domain] = {
+    key: domain
+    for keys, domain in (
         ("seed", integer(0, 2**32 - 1)),
         ("image_size in_channels batch_size model.ratio model.hidden checkpoint.keep trainer.max_epochs", integer(1)),
         ("trainer.num_nodes trainer.check_val_every_n_epoch bench.rounds bench.reference_loop.batch_size", integer(1)),
@@ -96,30 +100,30 @@ RULES: dict[str, Rule] = {
         ("model.head", one_of("dense", "light")),
         ("compile", one_of(None, "default", "reduce-overhead", "max-autotune")),
         ("scheduler.anneal_strategy", one_of("cos", "linear")),
-        ("sweep.objective", Rule(lambda v: str(v).startswith("val/"), "a metric of the validation split: val/acc")),
+        ("sweep.objective", Domain(lambda v: str(v).startswith("val/"), "a metric of the validation split: val/acc")),
         ("sweep.trial", either(one_of(None), integer(0))),
-        ("sweep.space", Rule(OmegaConf.is_dict, "a mapping of keys to the values to search")),
+        ("sweep.space", Domain(OmegaConf.is_dict, "a mapping of keys to the values to search")),
         ("trainer.accelerator", one_of("auto", "cpu", "gpu", "cuda", "mps")),
         ("trainer.devices", either(integer(1), one_of("auto"), list_of(lambda v: type(v) is int, "a list of devices"))),
         ("trainer.precision", one_of("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true")),
         ("trainer.deterministic", one_of(True, False, "warn")),
         # Lightning: a number of batches, or a share of all of them.
-        ("trainer.limit_train_batches", either(integer(1), Rule(lambda v: type(v) is float and 0 < v <= 1, "a share"))),
+        ("trainer.limit_train_batches", either(integer(1), Domain(_is_share, "a share"))),
         ("trainer.limit_val_batches trainer.limit_test_batches", either(integer(0), number(0, 1))),
-        ("bench.reference_loop.image_size", Rule(lambda v: _is_count(v) and v % 32 == 0, "a multiple of 32")),
+        ("bench.reference_loop.image_size", Domain(lambda v: _is_count(v) and v % 32 == 0, "a multiple of 32")),
         ("bench.growth.batch_size bench.growth.image_size", list_of(_is_count, "a list of integers above 0")),
         ("format", one_of("table", "markdown", "json")),
-        ("picture", either(one_of(None), Rule(lambda v: Path(str(v)).suffix in PLOT_FORMATS, "a .png, .svg or .pdf"))),
+        ("picture", either(one_of(None), Domain(lambda v: Path(str(v)).suffix in PLOTS, "a .png, .svg or .pdf file"))),
     )
     for key in keys.split()
 }
 
-_TYPES: dict[type, Rule] = {
+_TYPES: dict[type, Domain] = {
     bool: one_of(True, False),
-    int: Rule(lambda v: type(v) is int, "an integer"),
+    int: Domain(lambda v: type(v) is int, "an integer"),
     float: number(-math.inf),
-    str: Rule(lambda v: isinstance(v, str), "a text"),
-    DictConfig: Rule(lambda v: v is None or OmegaConf.is_dict(v), "null, or set its keys"),
+    str: Domain(lambda v: isinstance(v, str), "a text"),
+    DictConfig: Domain(lambda v: v is None or OmegaConf.is_dict(v), "null, or set its keys"),
 }
 _SHARED = {
     "in_channels": ("model.in_channels", "data.channels"),
@@ -132,8 +136,8 @@ _SHARED = {
 def check(cfg: DictConfig) -> None:
     """Raise UserError at the first class that is not allowed, or the first value that does not fit its key."""
     targets.check(cfg)
-    for key, rule in {**_types_of_defaults(), **RULES}.items():
-        _check_value(cfg, key, rule)
+    for key, domain in {**_types_of_defaults(), **DOMAINS}.items():
+        _check_value(cfg, key, domain)
     for key, sharing in _SHARED.items():
         for other in sharing if key in cfg else ():
             if (value := OmegaConf.select(cfg, other, default=cfg[key])) != cfg[key]:
@@ -142,18 +146,18 @@ def check(cfg: DictConfig) -> None:
         raise UserError(f"resume={cfg.resume} does not fit: only train resumes a run.")
 
 
-def _check_value(cfg: DictConfig, key: str, rule: Rule) -> None:
+def _check_value(cfg: DictConfig, key: str, domain: Domain) -> None:
     parent, _, name = key.rpartition(".")
     node = OmegaConf.select(cfg, parent) if parent else cfg
     required = parent in ("checkpoint", "classifier") and parent in cfg
     if (node is not None or required) and not isinstance(node, DictConfig):
         raise UserError(f"{parent}={shown(node)} does not fit: it has keys of its own, such as {key}.")
-    if isinstance(node, DictConfig) and name in node and not rule.fits(node[name]):
-        raise UserError(f"{key}={shown(node[name])} does not fit: use {rule.values}.")
+    if isinstance(node, DictConfig) and name in node and not domain.fits(node[name]):
+        raise UserError(f"{key}={shown(node[name])} does not fit: use {domain.values}.")
 
 
-def _types_of_defaults() -> dict[str, Rule]:
-    """A rule for every key of the command's default configuration: the type of its default."""
+def _types_of_defaults() -> dict[str, Domain]:
+    """A domain for every key of the command's default configuration: the type of its default."""
     command = str(HydraConfig.get().job.config_name) if HydraConfig.initialized() else ""
     if not (CONF / f"{command}.yaml").exists():  # a stored configuration
         return {}
