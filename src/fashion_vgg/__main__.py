@@ -8,6 +8,7 @@ from fashion_vgg import __version__
 from fashion_vgg.checkpoints import signals
 from fashion_vgg.config import targets
 from fashion_vgg.config.error_messages import reported_errors
+from fashion_vgg.config.overrides import flags_first
 
 COMMANDS = {
     "fetch": "download the data set; train does so by itself",
@@ -39,7 +40,7 @@ def main() -> None:
         command = importlib.import_module(f"fashion_vgg.commands.{name}")
         targets.check_config_folders(sys.argv[2:])
         # Hydra reads sys.argv, so the command line is expanded in place.
-        sys.argv[1:] = getattr(command, "expand", list)(sys.argv[2:])
+        sys.argv[1:] = flags_first(getattr(command, "expand", list)(sys.argv[2:]))
         command.main()
 
 

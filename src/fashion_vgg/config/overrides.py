@@ -1,11 +1,18 @@
 """Words of the command line: Hydra overrides, taken apart and quoted."""
 
+import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 _SAFE = re.compile(r"(\+{0,2}|~)(?!hydra\b|sweep\.|resume\b)\w(?![\w./-]*@hydra)[\w./@-]*(=.*)?", re.DOTALL)
+
+_FLAGS_WITH_VALUE = (
+    *("-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir", "-c", "--cfg", "-p", "--package"),
+    "--experimental-rerun",
+)
+"""The value is the next word, unless it follows an equals sign."""
 
 
 def key_of(override: str) -> str:
@@ -23,6 +30,17 @@ def value_of(argv: Sequence[str], key: str) -> str | None:
     if not Path(value).expanduser().exists() and len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
         return re.sub(r"\\(['\"\\])", r"\1", value[1:-1])
     return value
+
+
+def flags_first(argv: Sequence[str]) -> list[str]:
+    """Hydra's flags with their values, then the overrides: Hydra rejects a flag between two overrides."""
+    words, flags, overrides = iter(argv), list[str](), list[str]()
+    for word in words:
+        if not word.startswith("-"):
+            overrides.append(word)
+        else:
+            flags += [word, *itertools.islice(words, word in _FLAGS_WITH_VALUE)]
+    return [*flags, *overrides]
 
 
 def quoted(value: str) -> str:
