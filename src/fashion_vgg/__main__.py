@@ -40,7 +40,7 @@ def main() -> None:
         command = importlib.import_module(f"fashion_vgg.commands.{name}")
         targets.check_config_folders(sys.argv[2:])
         # Hydra reads sys.argv, so the command line is expanded in place.
-        sys.argv[1:] = flags_first(getattr(command, "expand", list)(sys.argv[2:]))
+        sys.argv[1:] = flags_first(command.expand(sys.argv[2:])) if hasattr(command, "expand") else sys.argv[2:]
         command.main()
 
 
