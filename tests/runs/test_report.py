@@ -63,9 +63,9 @@ def test_an_unwritable_file_is_named(fashion_vgg: Command, sweep: Path, tmp_path
 
 @pytest.mark.parametrize(("args", "status"), [([], 0), (["--html", "page.html"], 2)])
 def test_without_plotly_the_table_is_printed_and_a_hint(sweep: Path, args: list[str], status: int) -> None:
-    argv = ["report", str(sweep), *args]
+    argv = ["fashion-vgg", "report", str(sweep), *args]
     code = f"import sys; sys.modules['plotly'] = None; sys.argv = {argv!r}\n"
-    code += "from fashion_vgg.commands import report\nreport.main()"
+    code += "from fashion_vgg.__main__ import main\nmain()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=sweep)
     assert done.returncode == status
     assert "0.9200 ± 0.0100" in done.stdout

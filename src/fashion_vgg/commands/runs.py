@@ -6,33 +6,29 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from fashion_vgg.checkpoints import run_folder
-from fashion_vgg.config.error_messages import reported_errors
 from fashion_vgg.errors import UserError
 from fashion_vgg.runs.comparison import as_overrides, common_settings
 from fashion_vgg.runs.run import STATUSES, Run, find_runs
 from fashion_vgg.runs.table import Table, duration, wrap
 
 HEADER = ("when", "status", "accuracy", "epochs", "time", "overrides", "folder")
+DESCRIPTION = "List the runs in outputs/, newest first."
+EPILOG = "accuracy: on the validation split at the best epoch, or on the test set at the last epoch."
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="fashion-vgg runs",
-        description="List the runs in outputs/, newest first.",
-        epilog="accuracy: on the validation split at the best epoch, or on the test set at the last epoch.",
-    )
+    parser = argparse.ArgumentParser(prog="fashion-vgg runs", description=DESCRIPTION, epilog=EPILOG)
     add = parser.add_argument
     add("text", nargs="*", help="list only runs whose overrides or folder contain all these texts")
     add("--status", choices=STATUSES, help="list only runs with this status")
     root = run_folder.outputs_folder()
     add("--root", type=Path, metavar="FOLDER", default=root, help="search this folder (default: %(default)s)")
     args = parser.parse_args()
-    with reported_errors("runs"):
-        runs = select_runs(args.root, args.text, args.status)
-        common = common_settings(runs) if len(runs) > 1 else {}
-        if common:
-            print(wrap(f"Common settings: {as_overrides(common)}"), end="\n\n")
-        print(Table(HEADER, [_row(run, common) for run in runs]).text())
+    runs = select_runs(args.root, args.text, args.status)
+    common = common_settings(runs) if len(runs) > 1 else {}
+    if common:
+        print(wrap(f"Common settings: {as_overrides(common)}"), end="\n\n")
+    print(Table(HEADER, [_row(run, common) for run in runs]).text())
 
 
 def select_runs(root: Path, texts: Sequence[str] = (), status: str | None = None) -> list[Run]:
@@ -44,11 +40,8 @@ def select_runs(root: Path, texts: Sequence[str] = (), status: str | None = None
     if not root.is_dir():
         raise UserError(f"{root}: no such folder. Name one with --root.")
     runs = find_runs(root)
-    selected = [
-        run
-        for run in runs
-        if all(text in f"{' '.join(run.overrides)} {run.folder}" for text in texts) and status in (None, run.status)
-    ]
+    selected = [run for run in runs if all(text in f"{' '.join(run.overrides)} {run.folder}" for text in texts)]
+    selected = [run for run in selected if status in (None, run.status)]
     if not selected:
         raise UserError(f"{root}: none of the {len(runs)} runs matches." if runs else f"{root}: contains no run.")
     return selected
@@ -70,7 +63,3 @@ def _row(run: Run, common: Collection[str]) -> list[str]:
         as_overrides({key: value for key, value in run.settings.items() if key not in common}),
         str(folder.relative_to(working_directory) if folder.is_relative_to(working_directory) else run.folder),
     ]
-
-
-if __name__ == "__main__":
-    main()

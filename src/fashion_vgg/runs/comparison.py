@@ -100,10 +100,8 @@ class Comparison:
 def compare(folder: Path, metric: str | None = None) -> Comparison:
     """Compare the runs in a folder and its subfolders.
 
-    Args:
-        folder: of a run, of a sweep, or of several sweeps.
-        metric: a column of ``metrics.csv``; by default ``val/acc`` if all finished runs have a validation split,
-            otherwise ``test/acc``.
+    The metric is a column of ``metrics.csv``; by default ``val/acc`` if all finished runs have a validation split,
+    otherwise ``test/acc``.
 
     Raises:
         UserError: the folder does not exist, it contains no run, or no run logged the metric.
@@ -112,17 +110,22 @@ def compare(folder: Path, metric: str | None = None) -> Comparison:
     if not runs:
         problem = "the folder contains no run" if folder.is_dir() else "no such folder"
         raise UserError(f"{folder}: {problem}. List all runs with: fashion-vgg runs")
-    common = common_settings(runs)
-    differing = [key for key in dict.fromkeys(key for run in runs for key in run.settings) if key not in common]
-    keys = [key for key in differing if key not in SEED_KEYS]
     finished = [run for run in runs if run.status == "finished"] or runs
     best_epoch = all("val/acc" in run.metrics for run in finished)
     logged = dict.fromkeys(name for run in finished for name in run.metrics if name != "epoch")
     if metric and metric not in logged:
         raise UserError(f"--metric {metric}: no run logged it. Available: {', '.join(logged) or 'none'}.")
     metric = metric or ("val/acc" if best_epoch else "test/acc")
+
+    common = common_settings(runs)
+    differing = [key for key in dict.fromkeys(key for run in runs for key in run.settings) if key not in common]
     seed_keys = [key for key in differing if key in SEED_KEYS]
-    return Comparison(folder, common, keys, seed_keys, metric, best_epoch, _rank(_group(runs, keys), metric))
+    keys = [key for key in differing if key not in SEED_KEYS]
+    groups: dict[tuple[str | None, ...], list[Run]] = defaultdict(list)
+    for run in runs:
+        groups[tuple(map(run.settings.get, keys))].append(run)
+    ranked = sorted(groups.values(), key=lambda group: _rank(group, metric))
+    return Comparison(folder, common, keys, seed_keys, metric, best_epoch, ranked)
 
 
 def common_settings(runs: Sequence[Run]) -> dict[str, str]:
@@ -146,19 +149,9 @@ def scores(group: Sequence[Run], metric: str) -> list[float]:
     return _without_none(run.score(metric) for run in group)
 
 
-def _group(runs: Iterable[Run], keys: Sequence[str]) -> list[list[Run]]:
-    groups: dict[tuple[str | None, ...], list[Run]] = defaultdict(list)
-    for run in runs:
-        groups[tuple(map(run.settings.get, keys))].append(run)
-    return list(groups.values())
-
-
-def _rank(groups: Iterable[list[Run]], metric: str) -> list[list[Run]]:
-    def key(group: list[Run]) -> float:
-        values = scores(group, metric)
-        return (mean(values) if lower_is_better(metric) else -mean(values)) if values else math.inf
-
-    return sorted(groups, key=key)
+def _rank(group: Sequence[Run], metric: str) -> float:
+    values = scores(group, metric)
+    return (mean(values) if lower_is_better(metric) else -mean(values)) if values else math.inf
 
 
 def _mean_and_deviation(metric: str, values: Sequence[float]) -> str:

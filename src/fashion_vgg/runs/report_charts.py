@@ -2,7 +2,7 @@
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
@@ -17,7 +17,6 @@ LAYOUT = {
     "margin": {"l": 60, "r": 20, "t": 40, "b": 50},
     "height": 360,
     "showlegend": False,
-    "hovermode": "closest",
 }
 WORST_TO_BEST = ["#e8a33d", "#c8553d", "#1b3a6b"]
 """Dark enough for thin lines on white."""
@@ -37,66 +36,43 @@ def learning_curves(comparison: Comparison, metric: str) -> go.Figure:
     if max(len(run.rows) for run in comparison.runs) <= MAX_TICKS:
         chart.update_xaxes(dtick=1)
     for run, color in _colored_runs(comparison):
+        epochs, values = [row["epoch"] for row in run.rows], [row.get(metric) for row in run.rows]
         name = html.escape(comparison.label(run))
-        chart.add_scatter(
-            x=[row["epoch"] for row in run.rows],
-            y=[row.get(metric) for row in run.rows],
-            name=name,
-            mode="lines+markers",
-            connectgaps=True,  # epochs without the metric, or with NaN
-            line={"color": color, "width": 1.8},
-            marker={"size": 5},
-            hovertemplate=f"{name}<br>epoch %{{x}}: %{{y:.4f}}<extra>{run.status}</extra>",
-        )
-    return chart
+        hover = f"{name}<br>epoch %{{x}}: %{{y:.4f}}<extra>{run.status}</extra>"
+        chart.add_scatter(x=epochs, y=values, name=name, line_color=color, hovertemplate=hover)
+    # Gaps are epochs without the metric, or with NaN.
+    return chart.update_traces(mode="lines+markers", line_width=1.8, marker_size=5, connectgaps=True)
 
 
 def parallel_coordinates(comparison: Comparison) -> go.Figure:
     """One axis per setting and one for the metric, with one line per run that has a score."""
-    runs = _scored_runs(comparison)
-    scores = [run.score(comparison.metric) for run in runs]
-    chart = go.Figure(
-        go.Parcoords(
-            labelfont={"size": 14},
-            tickfont={"size": 12},
-            rangefont={"color": "rgba(0,0,0,0)"},  # hidden: the ticks show the range
-            dimensions=[
-                *(_dimension(key, [run.settings.get(key, "") for run in runs]) for key in comparison.keys),
-                {"label": comparison.metric, "values": scores, "tickformat": ".4~g"},
-            ],
-            line={
-                "color": scores,
-                "colorscale": WORST_TO_BEST,
-                "reversescale": lower_is_better(comparison.metric),
-                "showscale": True,
-                "colorbar": {"title": comparison.metric, "thickness": 14},
-            },
-        )
-    )
+    metric, runs = comparison.metric, _scored_runs(comparison)
+    scores = [run.score(metric) for run in runs]
+    axes = [_dimension(key, [run.settings.get(key, "") for run in runs]) for key in comparison.keys]
+    axes.append({"label": metric, "values": scores, "tickformat": ".4~g"})
+    line = {"color": scores, "colorscale": WORST_TO_BEST, "reversescale": lower_is_better(metric)}
+    line |= {"showscale": True, "colorbar": {"title": metric, "thickness": 14}}
+    chart = go.Figure(go.Parcoords(dimensions=axes, line=line, labelfont_size=14, tickfont_size=12))
+    chart.update_traces(rangefont_color="rgba(0,0,0,0)")  # hidden: the ticks show the range
     margin = {"l": 80, "r": 60, "t": 100, "b": 30}
-    return chart.update_layout(LAYOUT, title=f"Settings and {comparison.metric}", margin=margin, height=400)
+    return chart.update_layout(LAYOUT, title=f"Settings and {metric}", margin=margin, height=400)
 
 
 def scatter_plot(comparison: Comparison, key: str) -> go.Figure:
     """The metric against a numeric setting, with one point per run."""
+    metric = comparison.metric
     points = [
-        (run.settings[key], run.score(comparison.metric), html.escape(comparison.label(run)), color)
+        (run.settings[key], run.score(metric), html.escape(comparison.label(run)), color)
         for run, color in _colored_runs(comparison)
-        if key in run.settings and run.score(comparison.metric) is not None
+        if key in run.settings and run.score(metric) is not None
     ]
-    values, scores, labels, colors = zip(*points, strict=True)
-    chart = _chart(f"{comparison.metric} against {key}", key, comparison.metric)
-    chart.update_xaxes(type=axis_type(values))
-    if len(set(values)) <= 8:  # the chart is half as wide as parallel coordinates
-        chart.update_xaxes(tickvals=[float(value) for value in set(values)], ticktext=list(set(values)))
-    return chart.add_scatter(
-        x=[float(value) for value in values],
-        y=scores,
-        text=labels,
-        mode="markers",
-        marker={"color": colors, "size": 10, "opacity": 0.8},
-        hovertemplate="%{text}<br>%{y:.4f}<extra></extra>",
-    )
+    texts, scores, labels, colors = zip(*points, strict=True)
+    chart = _chart(f"{metric} against {key}", key, metric).update_xaxes(type=axis_type(texts))
+    if len(set(texts)) <= 8:  # the chart is half as wide as parallel coordinates
+        chart.update_xaxes(tickvals=list(map(float, set(texts))), ticktext=list(set(texts)))
+    chart.add_scatter(x=list(map(float, texts)), y=scores, text=labels, mode="markers", marker_color=colors)
+    hover = "%{text}<br>%{y:.4f}<extra></extra>"
+    return chart.update_traces(marker_size=10, marker_opacity=0.8, hovertemplate=hover)
 
 
 def numeric_keys(comparison: Comparison) -> list[str]:
@@ -120,11 +96,12 @@ def axis_type(texts: Sequence[str]) -> str:
 def _dimension(key: str, texts: Sequence[str]) -> dict[str, Any]:
     """An axis of parallel coordinates. It takes numbers only: log and category axes need their own ticks."""
     names = sorted(set(texts))
-    kind = axis_type(texts)
-    if kind == "category":
-        position = {name: float(index) for index, name in enumerate(names)}
-    else:
-        position = {name: math.log10(float(name)) if kind == "log" else float(name) for name in names}
+    scales: dict[str, Callable[[str], float]] = {
+        "category": names.index,
+        "linear": float,
+        "log": lambda name: math.log10(float(name)),
+    }
+    position = {name: scales[axis_type(texts)](name) for name in names}
     ticks = sorted(names, key=position.__getitem__)[:: math.ceil(len(names) / MAX_TICKS)]
     return {
         "label": key,

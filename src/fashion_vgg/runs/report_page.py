@@ -10,16 +10,13 @@ from fashion_vgg.runs import report_charts
 from fashion_vgg.runs.comparison import Comparison, scores
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 1200px; margin: 2em auto;
-       padding: 0 1.5em; }
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1200px; margin: 2em auto; padding: 0 1.5em; }
 h1 { font-size: 1.5em; margin-bottom: .3em; }
 p { margin: .2em 0; color: #555; overflow-wrap: anywhere; }
 .wide { overflow-x: auto; margin: 1.2em 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .3em .9em; border-bottom: 1px solid #e4e4e4; white-space: nowrap; }
 th { border-bottom: 2px solid #bbb; font-weight: 600; }
-.left { text-align: left; }
-.right { text-align: right; }
 td i { display: inline-block; width: .8em; height: .8em; border-radius: 50%; }
 .charts { display: grid; grid-template-columns: 1fr 1fr; gap: 1em; }
 @media (max-width: 800px) { .charts { grid-template-columns: 1fr; } }
@@ -34,22 +31,17 @@ def render(comparison: Comparison) -> str:
     colors = report_charts.group_colors(len(comparison.groups))
     return f"""<!DOCTYPE html>
 <html lang="en">
-<head>
 <meta charset="utf-8">
 <title>{title}</title>
 <link rel="icon" href="data:,">
 <style>{STYLE}</style>
 <script>{get_plotlyjs()}</script>
-</head>
-<body>
 <h1>{title}</h1>
 {notes}
 <div class="wide">
 {comparison.table().html(colors)}
 </div>
 {_charts(comparison)}
-</body>
-</html>
 """
 
 
@@ -59,16 +51,16 @@ def _charts(comparison: Comparison) -> str:
     metrics = [name for name in dict.fromkeys([comparison.metric, "train/loss"]) if name in logged]
     parts = [_two_columns(report_charts.learning_curves(comparison, metric) for metric in metrics)]
     if comparison.keys and scores(comparison.groups[0], comparison.metric):
-        parts.append(_element(report_charts.parallel_coordinates(comparison)))
+        parts.append(_to_html(report_charts.parallel_coordinates(comparison)))
         keys = report_charts.numeric_keys(comparison)
         parts.append(_two_columns(report_charts.scatter_plot(comparison, key) for key in keys))
     return "\n".join(parts)
 
 
 def _two_columns(charts: Iterable[go.Figure]) -> str:
-    return f'<div class="charts">{"".join(f"<div>{_element(chart)}</div>" for chart in charts)}</div>'
+    return f'<div class="charts">{"".join(f"<div>{_to_html(chart)}</div>" for chart in charts)}</div>'
 
 
-def _element(chart: go.Figure) -> str:
+def _to_html(chart: go.Figure) -> str:
     config = {"displaylogo": False, "responsive": True}
     return str(chart.to_html(full_html=False, include_plotlyjs=False, config=config))

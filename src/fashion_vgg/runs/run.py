@@ -13,6 +13,7 @@ from fashion_vgg.config.overrides import key_of
 
 Metrics = dict[str, float]
 STATUSES = ("finished", "running", "unfinished", "diverged", "pruned", "failed")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d")
 
 
 @dataclass(frozen=True)
@@ -53,20 +54,17 @@ class Run:
     @cached_property
     def rows(self) -> list[Metrics]:
         """The rows of ``metrics.csv``, one per epoch, without the empty cells; ``epoch`` starts at 1."""
-        try:
-            with (self.folder / METRICS).open(newline="") as file:
-                return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
-        except FileNotFoundError:
-            return []
+        path = self.folder / METRICS
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(lines)]
 
     @cached_property
     def metrics(self) -> Metrics:
         """The metrics of the best epoch on the validation split; without a split, or unfinished, of the last epoch."""
         if not self.summary:
             return self.rows[-1] if self.rows else {}
-        best: Metrics = self.summary.get("best", {})
-        final: Metrics = self.summary.get("final", {})
-        return best if "val/acc" in best else final
+        metrics: Metrics = self.summary["best" if "val/acc" in self.summary["best"] else "final"]
+        return metrics
 
     def score(self, metric: str) -> float | None:
         """The value of a metric; None if the run is not finished, or if the value is missing, NaN or infinite."""
@@ -76,7 +74,8 @@ class Run:
 def find_runs(root: Path) -> list[Run]:
     """The runs in ``root`` and its subfolders, newest first by the date in their path."""
     folders = {path.parent for name in (CONFIG, OUTCOME) for path in root.rglob(name) if path.parent.name != ".hydra"}
-    return [Run(folder) for folder in sorted(folders, key=lambda folder: (_date(folder), folder), reverse=True)]
+    dated = sorted((_DATE.findall(folder.as_posix())[-1:], folder) for folder in folders)
+    return [Run(folder) for _, folder in reversed(dated)]
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -85,7 +84,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def _date(folder: Path) -> list[str]:
-    return re.findall(r"\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d", folder.as_posix())[-1:]

@@ -29,24 +29,17 @@ def summarize(
 ) -> dict[str, Any]:
     """The content of ``summary.json``: metrics, cost, and what is needed to reproduce them.
 
-    Args:
-        rows: the metrics of each epoch, at least one (see `History`).
-        test: the test metrics of the checkpoint with the best validation accuracy; empty without a validation split,
-            because ``rows`` contains the test metrics then.
-        wall_seconds: duration of the training, including evaluation and checkpoints.
-        device: the device that trained, or the first of several.
-        devices: number of devices.
-        overrides: the Hydra overrides.
+    ``rows`` are the metrics of each epoch, at least one (see `History`). ``test`` are the test metrics of the
+    checkpoint with the best validation accuracy; without a validation split they are empty, because the rows contain
+    the test metrics. ``wall_seconds`` includes evaluation and checkpoints. ``device`` is the first one that trained.
     """
     accuracy = "val/acc" if test else "test/acc"
+    # Without a validation split this is for information only: the weights of the last step are the result.
+    best = max((row for row in rows if accuracy in row), key=lambda row: row[accuracy], default=rows[-1])
     speeds = [row["images_per_sec"] for row in rows if "images_per_sec" in row]
     return {
         "final": rows[-1],
-        # Without a validation split this is for information only: the weights of the last step are the result.
-        "best": {
-            **max((row for row in rows if accuracy in row), key=lambda row: row[accuracy], default=rows[-1]),
-            **test,
-        },
+        "best": {**best, **test},
         "epochs": len(rows),
         "wall_seconds": round(wall_seconds, 3),
         "images_per_sec": round(harmonic_mean(speeds), 1) if speeds else None,
@@ -95,11 +88,10 @@ def device_name(device: torch.device) -> str:
 def git_commit() -> str | None:
     """The commit of the checkout, with ``-dirty`` if files are modified; None for an installed package."""
     checkout = Path(__file__).parents[3]
-    if not (checkout / ".git").exists():
-        return None
-    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    git = ["git", f"--git-dir={checkout}/.git", f"--work-tree={checkout}"]  # not a repository around the checkout
+    describe = [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
 

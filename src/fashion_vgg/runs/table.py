@@ -14,7 +14,7 @@ _NUMBER = re.compile(r"(-?[\d.,]+(e[+-]?\d+)?( (s|min|h|test|val)\b.*)?)?", re.I
 
 @dataclass(frozen=True)
 class Table:
-    """A header, and rows of the same length.
+    """A header, and one or more rows of the same length.
 
     Columns of numbers are right-aligned, except those with a ±: there the decimal points would not line up.
     """
@@ -23,41 +23,42 @@ class Table:
     rows: Sequence[Sequence[str]]
 
     def text(self) -> str:
-        """Aligned columns. A table wider than `WIDTH` has shorter keys and truncated cells.
+        """Aligned columns. If they are wider than `WIDTH`, dotted keys are cut to their last part, and long cells too.
 
         The last column is never truncated, so that a folder in it can be copied.
         """
         lines = self._align([self.header, *self.rows])
         if len(lines[0]) > WIDTH:
+            ends = [key.rpartition(".")[2] for key in self.header]
+            header = [end if ends.count(end) == 1 else key for key, end in zip(self.header, ends, strict=True)]
             rows = [[*map(_truncate, row[:-1]), row[-1]] for row in self.rows]
-            lines = self._align([_last_parts(self.header), *rows])
+            lines = self._align([header, *rows])
         return "\n".join(line.rstrip() for line in lines)
 
     def markdown(self) -> str:
         """A pipe table."""
-        rule = ["---:" if right else "---" for right in self._right_aligned()]
+        rule = ["---:" if side == "right" else "---" for side in self._sides()]
         header, *rows = [[cell.replace("|", "\\|") for cell in row] for row in (self.header, *self.rows)]
         return "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))
 
     def html(self, colors: Sequence[str]) -> str:
         """A table element with a dot of the given color in front of each row."""
-        lines = ["<table>", f"<tr><th></th>{self._html_cells('th', self.header)}"]
-        for color, row in zip(colors, self.rows, strict=True):
-            lines.append(f'<tr><td><i style="background:{color}"></i></td>{self._html_cells("td", row)}')
-        return "\n".join([*lines, "</table>"])
+        dots = [f'<i style="background:{color}"></i>' for color in colors]
+        rows = [self._html_row("td", dot, row) for dot, row in zip(dots, self.rows, strict=True)]
+        return "\n".join(["<table>", self._html_row("th", "", self.header), *rows, "</table>"])
 
-    def _html_cells(self, tag: str, row: Sequence[str]) -> str:
-        sides = ["right" if right else "left" for right in self._right_aligned()]
-        return "".join(f'<{tag} class="{side}">{html.escape(cell)}' for side, cell in zip(sides, row, strict=True))
+    def _html_row(self, tag: str, first: str, row: Sequence[str]) -> str:
+        cells = map(f'<{tag} style="text-align:{{}}">{{}}'.format, self._sides(), map(html.escape, row))
+        return f"<tr><{tag}>{first}{''.join(cells)}"
 
     def _align(self, rows: Sequence[Sequence[str]]) -> list[str]:
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        formats = [f"{'>' if right else '<'}{n}" for right, n in zip(self._right_aligned(), widths, strict=True)]
+        formats = [f"{'>' if side == 'right' else '<'}{n}" for side, n in zip(self._sides(), widths, strict=True)]
         return ["  ".join(map(format, row, formats)) for row in rows]
 
-    def _right_aligned(self) -> list[bool]:
-        columns = zip(*self.rows, strict=True) if self.rows else [()] * len(self.header)
-        return [any(column) and all(map(_NUMBER.fullmatch, column)) for column in columns]
+    def _sides(self) -> list[str]:
+        columns = zip(*self.rows, strict=True)
+        return ["right" if any(column) and all(map(_NUMBER.fullmatch, column)) else "left" for column in columns]
 
 
 def wrap(text: str) -> str:
@@ -72,12 +73,6 @@ def duration(seconds: float) -> str:
     if seconds < 3599.5:
         return "{} min {:02} s".format(*divmod(round(seconds), 60))
     return "{} h {:02} min".format(*divmod(round(seconds / 60), 60))
-
-
-def _last_parts(keys: Sequence[str]) -> list[str]:
-    """The last part of each dotted key, or the whole key if another one ends the same way."""
-    ends = [key.rpartition(".")[2] for key in keys]
-    return [end if ends.count(end) == 1 else key for key, end in zip(keys, ends, strict=True)]
 
 
 def _truncate(cell: str) -> str:
