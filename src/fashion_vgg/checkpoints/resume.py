@@ -6,16 +6,16 @@ folder from a checkpoint. ``resume=auto`` continues the newest unfinished run of
 
 import logging
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
 from fashion_vgg.checkpoints import run_folder
 from fashion_vgg.checkpoints.run_folder import CONFIG, recorded_config, recorded_overrides
 from fashion_vgg.config import launch
-from fashion_vgg.config.overrides import key_of, quoted, shown, value_of
+from fashion_vgg.config.overrides import flatten, key_of, quoted, shown, value_of
 from fashion_vgg.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -155,8 +155,8 @@ def _check_settings(cfg: DictConfig, folder: Path, overrides: Sequence[str]) -> 
     A key that the record lacks and no override sets was added in a later version; its default keeps the old behaviour.
     """
     overridden = tuple(f"{key_of(override)}." for override in overrides)
-    before = dict(_leaves(OmegaConf.to_container(recorded_config(folder), resolve=False)))
-    now = dict(_leaves(OmegaConf.to_container(cfg, resolve=True)))
+    before = dict(flatten(OmegaConf.to_container(recorded_config(folder), resolve=False)))
+    now = dict(flatten(OmegaConf.to_container(cfg, resolve=True)))
     new = {key for key in now.keys() - before.keys() if not f"{key}.".startswith(overridden)}
     for key in sorted((before.keys() | now.keys()) - new):
         was, is_now = (shown(values[key]) if key in values else "not set" for values in (before, now))
@@ -165,14 +165,6 @@ def _check_settings(cfg: DictConfig, folder: Path, overrides: Sequence[str]) -> 
                 f"{key} is {is_now}, and was {was} when {folder} was started: "
                 "a resumed run keeps its settings; leave it out, or start a new run without resume."
             )
-
-
-def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in node.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _is_fixed(key: str, scheduled: bool) -> bool:

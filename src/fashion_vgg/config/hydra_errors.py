@@ -2,14 +2,14 @@
 
 import re
 import sys
-from collections.abc import Iterator
 
 from hydra import errors
-from omegaconf import DictConfig
+from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from fashion_vgg.config import error_messages
 from fashion_vgg.config.app import CONF, default_config, groups
+from fashion_vgg.config.overrides import flatten
 from fashion_vgg.config.validation import suggestion
 
 _EXTRAS = {"joblib": "joblib", "optuna": "optuna", "plotly": "report", "ray": "ray", "submitit": "submitit"}
@@ -62,13 +62,5 @@ def _unknown_key(key: str, command: str) -> str:
     if group in groups() and not cfg.get(group):
         options = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
         return f"{key}: no {group} is chosen; add {group}={' or '.join(options)}."
-    hint = suggestion(key, [*_keys(cfg), *(groups() if "." not in key else ())])
+    hint = suggestion(key, [*dict(flatten(OmegaConf.to_container(cfg))), *(groups() if "." not in key else ())])
     return f"{key}: no such key.{hint} --cfg job prints all keys; +{key}=... adds one."
-
-
-def _keys(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
-    for name, value in cfg.items_ex(resolve=False):
-        if isinstance(value, DictConfig):
-            yield from _keys(value, f"{prefix}{name!s}.")
-        else:
-            yield f"{prefix}{name!s}"

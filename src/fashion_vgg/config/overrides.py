@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ def value_of(argv: Sequence[str], key: str) -> str | None:
     value = values[-1]
     # A path may itself begin and end with a quote.
     if not Path(value).expanduser().exists() and len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
-        return re.sub(r"\\(['\"\\])", r"\1", value[1:-1])
+        # In Hydra's grammar, backslashes are escaped only before the quote and at the end.
+        return re.sub(rf"(\\+)({value[0]}|$)", lambda m: m[1][: len(m[1]) // 2] + m[2], value[1:-1])
     return value
 
 
@@ -55,6 +56,15 @@ def safe_overrides(words: Any) -> list[str]:
     Hydra's own keys can run code, so a file may not set them.
     """
     return [word for word in (words if isinstance(words, list) else []) if _SAFE.fullmatch(str(word))]
+
+
+def flatten(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The dotted keys and the values of nested dictionaries."""
+    for name, value in config.items():
+        if isinstance(value, dict):
+            yield from flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def shown(value: Any) -> str:

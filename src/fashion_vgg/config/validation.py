@@ -5,19 +5,17 @@ A value has the type of its default in ``conf/``. `DOMAINS` adds the ranges that
 
 import difflib
 import math
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from fashion_vgg.config import targets
 from fashion_vgg.config.app import CONF, default_config
-from fashion_vgg.config.overrides import shown
+from fashion_vgg.config.overrides import flatten, shown
 from fashion_vgg.errors import UserError
 
 
@@ -37,10 +35,6 @@ def integer(least: int, most: float = math.inf) -> Domain:
 def number(least: float, most: float = math.inf) -> Domain:
     limits = f"of at least {least}" if most == math.inf else f"from {least} to {most}"
     return Domain(lambda v: type(v) in (int, float) and least <= v <= most and math.isfinite(v), f"a number {limits}")
-
-
-def positive() -> Domain:
-    return Domain(lambda v: type(v) in (int, float) and 0 < v < math.inf, "a number above 0")
 
 
 def one_of(*choices: Any) -> Domain:
@@ -73,6 +67,7 @@ def _is_block(block: Any) -> bool:
     return len(kernels) > 0 and all(_is_count(kernel) and kernel % 2 == 1 for kernel in kernels)
 
 
+POSITIVE = Domain(lambda v: type(v) in (int, float) and 0 < v < math.inf, "a number above 0")
 TEXT = Domain(lambda v: isinstance(v, str) and v != "", "a text")
 OPTIONAL_TEXT = either(one_of(None), TEXT)
 BLOCKS = "a list of pairs [convolutions, channels], the convolutions a number or a list of odd kernel sizes and lrn"
@@ -89,8 +84,8 @@ DOMAINS: dict[str, Domain] = {
         ("data.shift data.erase", integer(0, 28)),
         ("data.val_size", either(one_of(0), integer(10, 59_990))),
         ("data.mean data.flip model.dropout classifier.label_smoothing scheduler.pct_start", number(0, 1)),
-        ("data.std data.worker_timeout optimizer.lr bench.block_seconds bench.reference_loop.lr", positive()),
-        ("scheduler.max_lr scheduler.div_factor scheduler.final_div_factor", positive()),
+        ("data.std data.worker_timeout optimizer.lr bench.block_seconds bench.reference_loop.lr", POSITIVE),
+        ("scheduler.max_lr scheduler.div_factor scheduler.final_div_factor", POSITIVE),
         ("optimizer.momentum optimizer.weight_decay checkpoint.every_minutes", number(0)),
         ("callbacks.slow_run_notice.longer_than_minutes", number(0)),
         ("sweep.worst", number(-math.inf)),
@@ -123,8 +118,8 @@ _TYPES: dict[type, Domain] = {
     int: Domain(lambda v: type(v) is int, "an integer"),
     float: number(-math.inf),
     str: Domain(lambda v: isinstance(v, str), "a text"),
-    DictConfig: Domain(lambda v: v is None or OmegaConf.is_dict(v), "null, or set its keys"),
 }
+_NODE = Domain(lambda v: v is None or OmegaConf.is_dict(v), "null, or set its keys")
 _SHARED = {
     "in_channels": ("model.in_channels", "data.channels"),
     "image_size": ("model.image_size", "data.image_size"),
@@ -161,18 +156,10 @@ def _types_of_defaults() -> dict[str, Domain]:
     command = str(HydraConfig.get().job.config_name) if HydraConfig.initialized() else ""
     if not (CONF / f"{command}.yaml").exists():  # a stored configuration
         return {}
-    defaults = default_config(command, list(HydraConfig.get().overrides.task))
-    return {key: _TYPES[kind] for key, kind in _types(defaults) if kind in _TYPES}
-
-
-def _types(node: DictConfig, prefix: str = "") -> Iterator[tuple[str, type]]:
-    for name in node:
-        with suppress(OmegaConfBaseException):  # a value that is mandatory, or an interpolation without a target
-            value = node[name]
-            if not str(name).startswith("_"):
-                yield f"{prefix}{name!s}", type(value)
-            if isinstance(value, DictConfig):
-                yield from _types(value, f"{prefix}{name!s}.")
+    defaults = OmegaConf.to_container(default_config(command, list(HydraConfig.get().overrides.task)))
+    values = {key: value for key, value in flatten(defaults) if not str(value).startswith("${")}
+    nodes = {key.rpartition(".")[0]: _NODE for key in values if "." in key}
+    return nodes | {key: _TYPES[type(v)] for key, v in values.items() if type(v) in _TYPES and "._" not in key}
 
 
 def suggestion(word: str, words: Iterable[str]) -> str:

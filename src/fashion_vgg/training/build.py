@@ -88,12 +88,10 @@ def build_trainer(
         UserError: a setting of the Trainer does not fit the data or the compiled network.
     """
     purge = {} if resumed_epochs is None else {"purge_step": max(resumed_epochs, 1)}
-    configured = [
-        instantiate(node)
-        for node in (cfg.get("callbacks") or {}).values()
-        # Without a validation split there are no metrics named val/...
-        if node and (cfg.data.val_size or not str(node.get("monitor", "")).startswith("val/"))
-    ]
+    nodes = list(filter(None, (cfg.get("callbacks") or {}).values()))
+    if not cfg.data.val_size:  # then there are no metrics named val/...
+        nodes = [node for node in nodes if not str(node.get("monitor", "")).startswith("val/")]
+    configured = [instantiate(node) for node in nodes]
     loggers = [
         instantiate(node, **(purge if "TensorBoard" in node._target_ else {}))
         for node in filter(None, (cfg.get("logger") or {}).values())

@@ -14,8 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric
 
 from fashion_vgg.checkpoints.weights import matching
-from fashion_vgg.data.seeds import derive_seed
-from fashion_vgg.training.step_seeds import reseed
+from fashion_vgg.data.seeds import derive_seed, reseed
 
 Stage = Literal["train", "val", "test"]
 

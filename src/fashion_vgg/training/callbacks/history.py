@@ -34,11 +34,10 @@ class History(Checkpoint):
         self._evaluated = False
         self._seconds_before = 0.0
         self._start: float | None = None
-        self._resumed = False
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # Lightning passes an epoch's metrics to the loggers after its checkpoint: a kill in between loses them.
-        if self._resumed and self.rows:
+        if self.rows:  # of a checkpoint
             metrics = {name: value for name, value in self.rows[-1].items() if name != "epoch"}
             for logger in trainer.loggers:
                 logger.log_metrics(metrics, step=int(self.rows[-1]["epoch"]))
@@ -69,7 +68,6 @@ class History(Checkpoint):
         return {"rows": self.rows, "seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._resumed = True
         self.rows = list(state_dict["rows"])
         self._seconds_before = state_dict["seconds"]
 
