@@ -34,11 +34,7 @@ def main() -> None:
 
 
 def newest_sweep() -> Path:
-    """The folder of the sweep that started last.
-
-    Raises:
-        UserError: there is no sweep.
-    """
+    """The folder of the sweep that started last; without one, a `UserError`."""
     sweeps = run_folder.outputs_folder() / "sweeps"
     folders = [folder for folder in sweeps.glob("*/*") if folder.is_dir()]
     if not folders:
@@ -47,11 +43,7 @@ def newest_sweep() -> Path:
 
 
 def write_page(comparison: Comparison, file: Path | None) -> None:
-    """Write the HTML page, by default into the folder of the comparison, and print its path.
-
-    Raises:
-        UserError: a file is given and plotly is not installed.
-    """
+    """Write the HTML page, by default into the folder of the comparison; without plotly, print or raise a hint."""
     hint = "The page needs plotly: pip install 'fashion-vgg[report]'"
     if find_spec("plotly"):
         from fashion_vgg.runs.report_page import render

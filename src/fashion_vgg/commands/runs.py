@@ -32,11 +32,7 @@ def main() -> None:
 
 
 def select_runs(root: Path, texts: Sequence[str] = (), status: str | None = None) -> list[Run]:
-    """The runs in a folder whose overrides or path contain all texts, and that have the status.
-
-    Raises:
-        UserError: there is no such folder, or no such run.
-    """
+    """The runs in a folder whose overrides or path contain all texts, and that have the status; else a `UserError`."""
     if not root.is_dir():
         raise UserError(f"{root}: no such folder. Name one with --root.")
     runs = find_runs(root)

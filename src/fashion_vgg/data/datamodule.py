@@ -1,5 +1,6 @@
 """The LightningDataModule: uint8 images in the memory of the device that trains, transformed there batch by batch."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,13 +10,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from fashion_vgg.data import download, fashion_mnist, transforms
-from fashion_vgg.data.loader import ResumableLoader, init_worker
-from fashion_vgg.data.sampler import BatchSampler, stratified_split
+from fashion_vgg.data.loader import BatchSampler, ResumableLoader, init_worker, stratified_split
 from fashion_vgg.errors import UserError
 
 Batch = tuple[Tensor, Tensor]
 
 
+@dataclass(eq=False, repr=False)
 class FashionMNISTDataModule(L.LightningDataModule):
     """Fashion-MNIST, resized to ``image_size`` on the device that trains.
 
@@ -43,38 +44,24 @@ class FashionMNISTDataModule(L.LightningDataModule):
         worker_timeout: seconds to wait for a batch from a worker before the training fails.
     """
 
-    def __init__(
-        self,
-        root: str,
-        image_size: int,
-        batch_size: int,
-        channels: int = 1,
-        mean: float = 0.0,
-        std: float = 1.0,
-        val_size: int = 0,
-        seed: int = 0,
-        split_seed: int = 0,
-        flip: float = 0.0,
-        shift: int = 0,
-        erase: int = 0,
-        num_workers: int = 0,
-        worker_timeout: float = 60,
-    ) -> None:
+    root: str
+    image_size: int
+    batch_size: int
+    channels: int = 1
+    mean: float = 0.0
+    std: float = 1.0
+    val_size: int = 0
+    seed: int = 0
+    split_seed: int = 0
+    flip: float = 0.0
+    shift: int = 0
+    erase: int = 0
+    num_workers: int = 0
+    worker_timeout: float = 60
+
+    def __post_init__(self) -> None:
         super().__init__()
-        self.root = Path(root).expanduser()
-        self.image_size = image_size
-        self.batch_size = batch_size
-        self.channels = channels
-        self.mean = mean
-        self.std = std
-        self.val_size = val_size
-        self.seed = seed
-        self.split_seed = split_seed
-        self.flip = flip
-        self.shift = shift
-        self.erase = erase
-        self.num_workers = num_workers
-        self.worker_timeout = worker_timeout
+        self.folder = Path(self.root).expanduser()
 
     @property
     def eval_stage(self) -> Literal["val", "test"]:
@@ -82,29 +69,23 @@ class FashionMNISTDataModule(L.LightningDataModule):
         return "val" if self.val_size else "test"
 
     def local_batch_size(self, processes: int) -> int:
-        """Images per step in each of ``processes`` processes.
-
-        Raises:
-            UserError: the batch size is not a multiple of the number of processes.
-        """
+        """Images per step in each process; a batch size that they cannot share equally is a `UserError`."""
         if self.batch_size % processes:
-            raise UserError(
-                f"batch_size={self.batch_size} cannot be shared equally by {processes} processes: "
-                f"use a multiple of {processes}."
-            )
+            problem = f"batch_size={self.batch_size} cannot be shared equally by {processes} processes"
+            raise UserError(f"{problem}: use a multiple of {processes}.")
         return self.batch_size // processes
 
     def prepare_data(self) -> None:
-        download.fetch(self.root)
+        download.fetch(self.folder)
 
     def setup(self, stage: str) -> None:
         if hasattr(self, "train_set"):
             return
-        images, labels = fashion_mnist.load(self.root, "train")
+        images, labels = fashion_mnist.load(self.folder, "train")
         train, val = stratified_split(labels, self.val_size, self.split_seed)
         self.train_set = self._to_dataset(images[train], labels[train])
         self.val_set = self._to_dataset(images[val], labels[val])
-        self.test_set = self._to_dataset(*fashion_mnist.load(self.root, "test"))
+        self.test_set = self._to_dataset(*fashion_mnist.load(self.folder, "test"))
 
     def train_dataloader(self) -> DataLoader[Any]:
         return self._loader(self.train_set, shuffle=True)
@@ -140,19 +121,17 @@ class FashionMNISTDataModule(L.LightningDataModule):
 
     def _to_dataset(self, images: Tensor, labels: Tensor) -> TensorDataset:
         """Store a split on the device that trains, unless worker processes have to read it."""
-        device = torch.device("cpu")
-        if self.trainer and not self.num_workers:
-            device = self.trainer.strategy.root_device
+        device = self.trainer.strategy.root_device if self.trainer and not self.num_workers else "cpu"
         return TensorDataset(images.to(device), labels.to(device))
 
     def _loader(self, dataset: TensorDataset, shuffle: bool) -> DataLoader[Any]:
         processes, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        batch_size = self.local_batch_size(processes)
+        distributed = {"num_replicas": processes, "rank": rank, "shuffle": shuffle, "seed": self.seed}
         done = self._batches_done if shuffle else lambda: 0
         return ResumableLoader(
             dataset,
             # The sampler yields index tensors, so indexing the data set once returns a whole batch.
-            sampler=BatchSampler(dataset, batch_size, processes, rank, shuffle, self.seed, done),
+            sampler=BatchSampler(dataset, self.local_batch_size(processes), done, **distributed),
             batch_size=None,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,

@@ -5,8 +5,6 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock
@@ -34,10 +32,9 @@ def fetch(root: Path) -> None:
             if not fashion_mnist.find(root):
                 _fetch_locked(root)
     except OSError as error:
-        raise UserError(
-            f"Fashion-MNIST cannot be written to {root} ({error.strerror or error}): "
-            "free disk space there, or choose another folder with data.root=<folder>."
-        ) from error
+        remedy = "free disk space there, or choose another folder with data.root=<folder>."
+        problem = f"Fashion-MNIST cannot be written to {root} ({error.strerror or error})"
+        raise UserError(f"{problem}: {remedy}") from error
 
 
 def _fetch_locked(root: Path) -> None:
@@ -61,15 +58,17 @@ def _download(staging: Path) -> dict[str, bytearray]:
             return {name: fashion_mnist.read_verified(folder, name) for name in SHA256}
         except (RuntimeError, OSError, subprocess.SubprocessError, UserError) as error:
             log.info("... %s", " ".join(str(error).split()))
-    raise UserError(
-        "Fashion-MNIST could not be downloaded: check the network, "
-        f"or put {', '.join(SHA256)} (plain or .gz) into the folder set by data.root."
-    )
+    remedy = f"check the network, or put {', '.join(SHA256)} (plain or .gz) into the folder set by data.root."
+    raise UserError(f"Fashion-MNIST could not be downloaded: {remedy}")
 
 
 def _from_torchvision(staging: Path) -> Path:
-    with _socket_timeout(seconds=20):
+    default = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(20)  # torchvision sets none, and waits forever if packets are dropped
+    try:
         datasets.FashionMNIST(staging, download=True)
+    finally:
+        socket.setdefaulttimeout(default)
     return raw_folder(staging)
 
 
@@ -82,23 +81,9 @@ def _from_debian(staging: Path) -> Path:
     apt = ["apt-get", "-qq", "-o", f"Dir::State::Lists={staging}/lists", "-o", f"Dir::Cache={staging}/cache"]
     # Run by root, apt would switch to a user of its own, which cannot write to the folder.
     apt += ["-o", "APT::Sandbox::User=root"]
-    for command in (
-        [*apt, "update"],
-        [*apt, "download", DEBIAN_PACKAGE],
-        ["sh", "-c", f"dpkg-deb -x {DEBIAN_PACKAGE}_*.deb package"],
-    ):
+    unpack = ["sh", "-c", f"dpkg-deb -x {DEBIAN_PACKAGE}_*.deb package"]
+    for command in ([*apt, "update"], [*apt, "download", DEBIAN_PACKAGE], unpack):
         done = subprocess.run(command, cwd=staging, capture_output=True, text=True, timeout=600)
         if done.returncode:
             raise RuntimeError(f"{command[0]} could not download {DEBIAN_PACKAGE}: {done.stderr.strip()[:200]}")
     return staging / "package" / FOLDER_IN_PACKAGE
-
-
-@contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
-    """Sets the default socket timeout: torchvision sets none, and waits forever if packets are dropped."""
-    previous = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(previous)

@@ -42,18 +42,12 @@ def load(root: Path, split: Split) -> tuple[Tensor, Tensor]:
     images = read_verified(folder, f"{prefix}-images-idx3-ubyte")
     labels = read_verified(folder, f"{prefix}-labels-idx1-ubyte")
     # Skips the IDX headers of 16 and 8 bytes: the SHA-256 covers them.
-    return (
-        torch.frombuffer(images, dtype=torch.uint8, offset=16).reshape(-1, 28, 28),
-        torch.frombuffer(labels, dtype=torch.uint8, offset=8).long(),
-    )
+    pixels = torch.frombuffer(images, dtype=torch.uint8, offset=16).reshape(-1, 28, 28)
+    return pixels, torch.frombuffer(labels, dtype=torch.uint8, offset=8).long()
 
 
 def unpack(root: Path, into: Path) -> None:
-    """Write the four files, uncompressed, where `torchvision.datasets.FashionMNIST` with root ``into`` expects them.
-
-    Raises:
-        UserError: a file is missing, truncated or altered.
-    """
+    """Write the four files, uncompressed, where torchvision expects them under ``into``; errors as in `load`."""
     folder = _find_or_raise(root)
     raw_folder(into).mkdir(parents=True)
     for name in SHA256:
@@ -62,10 +56,9 @@ def unpack(root: Path, into: Path) -> None:
 
 def find(root: Path) -> Path | None:
     """Return the first folder with any of the four files, plain or ``.gz``: under ``root``, or `SYSTEM_FOLDER`."""
-    for folder in (raw_folder(root), root, SYSTEM_FOLDER):
-        if any((folder / f"{name}{suffix}").exists() for name in SHA256 for suffix in ("", ".gz")):
-            return folder
-    return None
+    names = [f"{name}{suffix}" for name in SHA256 for suffix in ("", ".gz")]
+    folders = (raw_folder(root), root, SYSTEM_FOLDER)
+    return next((folder for folder in folders if any((folder / name).exists() for name in names)), None)
 
 
 def read_verified(folder: Path, name: str) -> bytearray:
@@ -74,9 +67,7 @@ def read_verified(folder: Path, name: str) -> bytearray:
     Raises:
         UserError: the file is missing, cannot be read, or its SHA-256 is wrong.
     """
-    path = folder / name
-    if not path.exists():
-        path = folder / f"{name}.gz"
+    path = folder / name if (folder / name).exists() else folder / f"{name}.gz"
     try:
         data = path.read_bytes()
         content = gzip.decompress(data) if path.suffix == ".gz" else data

@@ -32,29 +32,14 @@ def flip(images: Tensor, probability: float) -> Tensor:
 
 def shift(images: Tensor, pixels: int) -> Tensor:
     """Shift each image by up to ``pixels`` in each direction and fill the border with black."""
-    count, height, width = images.shape
-    rows, columns = _random_offsets(count, 2 * pixels, images.device)
-    padded = F.pad(images, (pixels,) * 4)
-    image = torch.arange(count, device=images.device)[:, None, None]
-    return padded[image, rows + _arange(height, images.device, 1), columns + _arange(width, images.device, 2)]
+    image, row, column = (torch.arange(n, device=images.device) for n in images.shape)
+    down, right = torch.randint(2 * pixels + 1, (2, len(images), 1, 1), device=images.device)
+    return F.pad(images, (pixels,) * 4)[image[:, None, None], row[:, None] + down, column + right]
 
 
 def erase(images: Tensor, side: int) -> Tensor:
     """Set a random square of ``side`` x ``side`` pixels to black; it lies inside the image."""
-    count, height, width = images.shape
-    top, left = _random_offsets(count, height - side, images.device)
-    row, column = _arange(height, images.device, 1), _arange(width, images.device, 2)
-    inside = (row >= top) & (row < top + side) & (column >= left) & (column < left + side)
-    return images.masked_fill(inside, 0)
-
-
-def _random_offsets(count: int, largest: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Two integers from 0 to ``largest`` per image, each ``(N, 1, 1)``."""
-    rows, columns = torch.randint(largest + 1, (2, count, 1, 1), device=device)
-    return rows, columns
-
-
-def _arange(length: int, device: torch.device, dimension: int) -> Tensor:
-    shape = [1, 1, 1]
-    shape[dimension] = length
-    return torch.arange(length, device=device).reshape(shape)
+    row, column = (torch.arange(n, device=images.device) for n in images.shape[1:])
+    top, left = torch.randint(images.shape[1] - side + 1, (2, len(images), 1, 1), device=images.device)
+    rows, columns = row[:, None] - top, column - left  # relative to the square
+    return images.masked_fill((rows >= 0) & (rows < side) & (columns >= 0) & (columns < side), 0)

@@ -18,11 +18,8 @@ def torchvision_names(net: nn.Module) -> dict[str, str]:
     """
     if (nn.MaxPool2d, nn.BatchNorm2d) in pairwise(map(type, net.modules())):
         raise ValueError("torchvision's VGGs pool after the norm: use pool_before_norm=false.")
-    features = [
-        name
-        for name, layer in net.named_modules()
-        if name.startswith("blocks.") and not isinstance(layer, nn.Sequential | nn.LocalResponseNorm)
-    ]
+    modules = net.get_submodule("blocks").named_modules(prefix="blocks")
+    features = [name for name, layer in modules if not isinstance(layer, nn.Sequential | nn.LocalResponseNorm)]
     layers = {name: f"features.{index}" for index, name in enumerate(features)}
     flatten, *classifier = net.get_submodule("head").children()
     if isinstance(flatten, nn.Flatten):  # else it is a light head
@@ -34,10 +31,7 @@ def torchvision_names(net: nn.Module) -> dict[str, str]:
 def from_torchvision(state: Mapping[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
     """Convert a ``state_dict`` of torchvision to the network's names and number of input channels.
 
-    Names that torchvision's network does not have are kept.
-
-    Raises:
-        ValueError: see `torchvision_names`.
+    Names that torchvision's network does not have are kept. Errors are those of `torchvision_names`.
     """
     names = {theirs: ours for ours, theirs in torchvision_names(net).items()}
     return sum_input_channels({names.get(name, name): value for name, value in state.items()}, net)

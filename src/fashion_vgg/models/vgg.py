@@ -25,16 +25,7 @@ def vgg_block(
 ) -> nn.Sequential:
     """Build convolutions, each followed by a ReLU, and a 2x2 max-pooling: the book's ``vgg_block``.
 
-    Shapes: ``(N, in_channels, H, W)`` to ``(N, out_channels, H // 2, W // 2)``.
-
-    Args:
-        convs: number of 3x3 convolutions, or a list of kernel sizes; ``lrn`` in it is a local response normalization.
-        in_channels: input channels.
-        out_channels: output channels of every convolution.
-        batch_norm: insert a batch norm after every convolution.
-        pool_before_norm: pool before the last batch norm, which needs less work but computes another function. Ignored
-            if the block ends with ``lrn``.
-        relu_between: if false, only the last convolution has a ReLU.
+    Shapes: ``(N, in_channels, H, W)`` to ``(N, out_channels, H // 2, W // 2)``. The options are those of `VGG`.
 
     Raises:
         ValueError: a kernel size is even, so no padding preserves the map's size.
@@ -43,9 +34,13 @@ def vgg_block(
     layers: list[nn.Module] = []
     for index, kernel in enumerate(kernels):
         if kernel == "lrn":
-            layers.append(_local_response_norm())
+            # As in section 3.3 of Krizhevsky et al. (2012), which the paper cites. Torch divides alpha by the size.
+            layers.append(nn.LocalResponseNorm(size=5, alpha=5 * 1e-4, beta=0.75, k=2.0))
             continue
-        layers.append(_same_size_conv(in_channels, out_channels, int(kernel)))
+        side = int(kernel)
+        if side % 2 == 0:
+            raise ValueError(f"A kernel size of {side} is even: no padding preserves the map's size; use an odd one.")
+        layers.append(nn.Conv2d(in_channels, out_channels, side, padding=side // 2))
         in_channels = out_channels
         if batch_norm:
             layers.append(nn.BatchNorm2d(out_channels))
@@ -78,7 +73,8 @@ class VGG(nn.Module):
             multiple of ``2 ** len(conv_arch)``, which is 32 for five blocks.
         ratio: divides the channels of every block; 4 in the book's narrow network.
         batch_norm: insert a batch norm after every convolution.
-        pool_before_norm: pool before the last batch norm of a block instead of after it.
+        pool_before_norm: pool before the last batch norm of a block, which needs less work but computes another
+            function. Ignored if the block ends with ``lrn``.
         relu_between: if false, only the last convolution of a block has a ReLU.
         head: ``dense`` is the paper's: three fully connected layers on the whole map. ``light`` is global max-pooling
             and one fully connected layer, for any ``image_size`` of at least ``2 ** len(conv_arch)``.
@@ -114,14 +110,13 @@ class VGG(nn.Module):
         for (convs, _), width in zip(conv_arch, widths, strict=True):
             self.blocks.append(vgg_block(convs, in_channels, width, batch_norm, pool_before_norm, relu_between))
             in_channels = width
-        match head:
-            case "dense":
-                self.head = dense_head(in_channels * (image_size // unit) ** 2, hidden, num_classes, dropout)
-            case "light":
-                linear = nn.Linear(in_channels, num_classes)
-                self.head = nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Dropout(dropout), linear)
-            case _:
-                raise ValueError(f"head={head} is unknown: use dense or light.")
+        if head == "dense":
+            self.head = dense_head(in_channels * (image_size // unit) ** 2, hidden, num_classes, dropout)
+        elif head == "light":
+            linear = nn.Linear(in_channels, num_classes)
+            self.head = nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Dropout(dropout), linear)
+        else:
+            raise ValueError(f"head={head} is unknown: use dense or light.")
         self.apply(init_xavier)
         self.to(memory_format=torch.channels_last)
 
@@ -143,11 +138,7 @@ class VGG(nn.Module):
         self.load_state_dict(from_torchvision(state_dict, self))
 
     def torchvision_state_dict(self) -> dict[str, Tensor]:
-        """Return the weights with torchvision's names and order: the inverse of `load_torchvision`.
-
-        Raises:
-            ValueError: this network pools before a batch norm.
-        """
+        """Return the weights with torchvision's names and order: the inverse of `load_torchvision`, with its errors."""
         names = torchvision_names(self)
         return {names[name]: value.contiguous() for name, value in self.state_dict().items()}
 
@@ -168,23 +159,8 @@ def init_xavier(module: nn.Module) -> None:
         nn.init.xavier_uniform_(module.weight)
 
 
-def _same_size_conv(in_channels: int, out_channels: int, kernel: int) -> nn.Conv2d:
-    if kernel % 2 == 0:
-        raise ValueError(f"A kernel size of {kernel} is even, so no padding preserves the map's size: use an odd one.")
-    return nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2)
-
-
-def _local_response_norm() -> nn.LocalResponseNorm:
-    # The constants of Krizhevsky et al. (2012), section 3.3, which the paper cites. Torch divides alpha by the size.
-    return nn.LocalResponseNorm(size=5, alpha=5 * 1e-4, beta=0.75, k=2.0)
-
-
 def divide_channels(widths: Sequence[int], ratio: int) -> list[int]:
-    """Divide channel counts by ``ratio``, rounding down.
-
-    Raises:
-        ValueError: the ratio is less than 1 or larger than a channel count.
-    """
+    """Divide channel counts by ``ratio``, rounding down; a ratio that leaves no channel is a `ValueError`."""
     if not 1 <= ratio <= min(widths):
         raise ValueError(f"ratio={ratio} leaves a block no channel: use 1 to {min(widths)}.")
     return [width // ratio for width in widths]

@@ -21,10 +21,7 @@ NARROW = [(convs, channels // 4) for convs, channels in VGG11]
 def vgg(conv_arch: Sequence[tuple[int, int]], image_size: int = 224, hidden: int = 4096) -> nn.Sequential:
     """Build the book's network, ``(N, 1, image_size, image_size)`` to logits ``(N, 10)``.
 
-    Args:
-        conv_arch: a pair (number of convolutions, output channels) for each of the five blocks.
-        image_size: height and width of the images in pixels.
-        hidden: width of the two hidden fully connected layers.
+    ``conv_arch`` has a pair (number of convolutions, output channels) for each of the five blocks.
     """
     blocks, channels = [], 1
     for num_convs, out_channels in conv_arch:
@@ -34,17 +31,9 @@ def vgg(conv_arch: Sequence[tuple[int, int]], image_size: int = 224, hidden: int
             channels = out_channels
         blocks.append(nn.Sequential(*layers, nn.MaxPool2d(kernel_size=2, stride=2)))
     side = image_size // 32
-    net = nn.Sequential(
-        *blocks,
-        nn.Flatten(),
-        nn.Linear(channels * side * side, hidden),
-        nn.ReLU(),
-        nn.Dropout(0.5),
-        nn.Linear(hidden, hidden),
-        nn.ReLU(),
-        nn.Dropout(0.5),
-        nn.Linear(hidden, 10),
-    )
+    first = (nn.Linear(channels * side * side, hidden), nn.ReLU(), nn.Dropout(0.5))
+    second = (nn.Linear(hidden, hidden), nn.ReLU(), nn.Dropout(0.5))
+    net = nn.Sequential(*blocks, nn.Flatten(), *first, *second, nn.Linear(hidden, 10))
     for module in net.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
             nn.init.xavier_uniform_(module.weight)

@@ -4,7 +4,7 @@ import csv
 import io
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
@@ -85,7 +85,9 @@ class Comparison:
         return ["val/acc", "test/acc"] if self.metric == "val/acc" else [self.metric]
 
     def _row(self, group: list[Run]) -> list[str]:
-        seconds, speeds = [_without_none(run.summary.get(name) for run in group) for name in COSTS]
+        summaries = [run.summary for run in group if run.summary]
+        seconds = [summary["wall_seconds"] for summary in summaries]
+        speeds = [summary["images_per_sec"] for summary in summaries if summary["images_per_sec"]]
         statuses = Counter(run.status for run in group)
         return [
             *(group[0].settings.get(key, "") for key in self.keys),
@@ -146,7 +148,7 @@ def lower_is_better(metric: str) -> bool:
 
 def scores(group: Sequence[Run], metric: str) -> list[float]:
     """The metric of each finished run that logged it."""
-    return _without_none(run.score(metric) for run in group)
+    return [score for run in group if (score := run.score(metric)) is not None]
 
 
 def _rank(group: Sequence[Run], metric: str) -> float:
@@ -158,7 +160,3 @@ def _mean_and_deviation(metric: str, values: Sequence[float]) -> str:
     statistics = [mean(values), stdev(values)] if len(values) > 1 else values
     digits = ".4f" if metric.endswith(("acc", "loss")) else ".4g"
     return " ± ".join(format(value, digits) for value in statistics)
-
-
-def _without_none(values: Iterable[float | None]) -> list[float]:
-    return [value for value in values if value is not None]

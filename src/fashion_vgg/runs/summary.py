@@ -1,7 +1,6 @@
 """The result of a finished run: ``summary.json`` and the two lines that the book prints."""
 
 import json
-import math
 import platform
 import re
 import subprocess
@@ -62,7 +61,8 @@ def environment(device: torch.device, overrides: Sequence[str]) -> dict[str, Any
 
 def write(path: Path, summary: dict[str, Any]) -> None:
     """Write ``summary.json`` atomically. The file marks the run as finished."""
-    atomic.write(path, json.dumps(_finite(summary), indent=2, allow_nan=False) + "\n")
+    finite = json.loads(json.dumps(summary), parse_constant=lambda _: None)  # JSON has no NaN and no infinities
+    atomic.write(path, json.dumps(finite, indent=2) + "\n")
 
 
 def result_lines(summary: dict[str, Any]) -> str:
@@ -94,13 +94,6 @@ def git_commit() -> str | None:
         return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-def _finite(value: Any) -> Any:
-    """Replace NaN and infinities, which JSON does not support, by None."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _version(package: str) -> str | None:

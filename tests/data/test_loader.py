@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils.data import TensorDataset
 
-from fashion_vgg.data.sampler import BatchSampler, stratified_split
+from fashion_vgg.data.loader import BatchSampler, stratified_split
 
 LABELS = torch.arange(10).repeat(6_000)[torch.randperm(60_000, generator=torch.Generator().manual_seed(0))]
 
@@ -13,10 +13,8 @@ LABELS = torch.arange(10).repeat(6_000)[torch.randperm(60_000, generator=torch.G
 def sampler(
     images: int = 1_000, processes: int = 1, rank: int = 0, shuffle: bool = True, **settings: Any
 ) -> BatchSampler:
-    settings = {"batch_size": 21, "seed": 3} | settings
-    return BatchSampler(
-        TensorDataset(torch.arange(images)), processes=processes, rank=rank, shuffle=shuffle, **settings
-    )
+    settings = {"batch_size": 21, "seed": 3, "num_replicas": processes, "rank": rank, "shuffle": shuffle} | settings
+    return BatchSampler(TensorDataset(torch.arange(images)), **settings)
 
 
 def order(batches: BatchSampler, epoch: int = 0) -> list[int]:
