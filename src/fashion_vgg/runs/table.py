@@ -23,7 +23,7 @@ class Table:
     rows: Sequence[Sequence[str]]
 
     def text(self) -> str:
-        """Aligned columns. If they are wider than `WIDTH`, dotted keys are cut to their last part, and long cells too.
+        """Aligned columns. A table wider than `WIDTH` shows the last part of each dotted key, and truncates long cells.
 
         The last column is never truncated, so that a folder in it can be copied.
         """
