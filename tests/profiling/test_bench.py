@@ -7,6 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fashion_vgg.models.vgg import VGG, vgg_block
 from fashion_vgg.profiling import roofline
+from fashion_vgg.profiling.loops import BareLoop
 from fashion_vgg.profiling.roofline import Ceilings, Pass, measure_ceilings, min_seconds, step_passes
 from fashion_vgg.profiling.timing import Result
 from fashion_vgg.reference import d2l
@@ -74,15 +75,12 @@ def test_ceilings_are_plausible(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 1e7 < ceilings.bytes_per_sec < 1e13
 
 
-class FakeLoop:
+class FakeLoop(BareLoop):
     name, dtype = "fake loop", torch.float32
 
     def __init__(self, batch_size: int) -> None:
         self.batch_size, self.steps_per_epoch = batch_size, 60_000 // batch_size
         self.passes = [Pass(flop=96 * batch_size, bytes_moved=0)]
-
-    def time_steps(self, warmup: int, steps: int) -> float:
-        raise NotImplementedError
 
 
 def test_speeds_are_compared_within_a_round() -> None:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from fashion_vgg.models import VGG, AlexNet
 from fashion_vgg.profiling.layers import by_block, layer_costs
-from fashion_vgg.profiling.step_memory import estimate
+from fashion_vgg.profiling.memory import estimate
 from tests.helpers.configs import member
 
 SGD = partial(torch.optim.SGD, lr=0.01)

@@ -9,8 +9,8 @@ from matplotlib.patches import Polygon
 from fashion_vgg.models import VGG
 from fashion_vgg.profiling import network_plot
 from fashion_vgg.profiling.layers import layer_costs
+from fashion_vgg.profiling.memory import estimate
 from fashion_vgg.profiling.network_tables import NetworkCost, side_by_side, single
-from fashion_vgg.profiling.step_memory import estimate
 
 
 def network_cost(net: VGG, size: int, name: str = "net") -> NetworkCost:

@@ -47,11 +47,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def choose_device(cfg: DictConfig) -> "torch.device":
-    """The device that the Trainer would use.
-
-    Raises:
-        UserError: several devices are configured, or the device is neither a CPU nor an NVIDIA GPU.
-    """
+    """The device that the Trainer would use; UserError if there are several, or one is not a CPU or an NVIDIA GPU."""
     import torch
 
     if cfg.trainer.devices not in (1, "auto") or cfg.trainer.num_nodes != 1:
@@ -64,23 +60,19 @@ def choose_device(cfg: DictConfig) -> "torch.device":
 
 def compare(cfg: DictConfig, benchmark: "Benchmark") -> dict[str, Any]:
     """Time the three loops in alternating rounds, then checkpoints and the preprocessing of the data."""
-    from fashion_vgg.profiling import input_pipeline, memory
-    from fashion_vgg.profiling.checkpoint_cost import checkpoint_cost
+    from fashion_vgg.profiling import memory, overhead
     from fashion_vgg.profiling.loops import BareLoop, ReferenceLoop, TrainerLoop
 
     root, device = Path(cfg.data.root).expanduser(), benchmark.device
     loops = ReferenceLoop(root, cfg.bench.reference_loop, device), BareLoop(cfg, device), TrainerLoop(cfg, device)
     book, bare, trainer = benchmark.measure(*loops)
     with memory.own_process() as process:
-        data = process.submit(input_pipeline.compare, root, cfg.bench.reference_loop.image_size).result()
+        data = process.submit(overhead.preprocessing_cost, root, cfg.bench.reference_loop.image_size).result()
+    pairs = {"bare_over_book": (bare, book), "trainer_over_book": (trainer, book), "trainer_over_bare": (trainer, bare)}
     return {
         **benchmark.to_dict(),
-        "ratios": {
-            "bare_over_book": bare.speedup_over(book),
-            "trainer_over_book": trainer.speedup_over(book),
-            "trainer_over_bare": trainer.speedup_over(bare),
-        },
-        "checkpoint_cost": checkpoint_cost(cfg, median(trainer.step_seconds)),
+        "ratios": {name: fast.speedup_over(slow) for name, (fast, slow) in pairs.items()},
+        "checkpoint_cost": overhead.checkpoint_cost(cfg, median(trainer.step_seconds)),
         "data": data,
     }
 
@@ -89,9 +81,8 @@ def grow(cfg: DictConfig, benchmark: "Benchmark") -> dict[str, Any]:
     """Time the bare loop at each batch size and at each image size, one after another to save memory."""
     from fashion_vgg.profiling.loops import BareLoop
 
-    for key, values in cfg.bench.growth.items():
-        for value in values:
-            loop = BareLoop(OmegaConf.merge(cfg, {key: value}), benchmark.device)  # type: ignore[arg-type]
-            loop.name = f"{key}={value}"
-            benchmark.measure(loop)
+    for key, value in [(key, value) for key, values in cfg.bench.growth.items() for value in values]:
+        loop = BareLoop(OmegaConf.merge(cfg, {key: value}), benchmark.device)  # type: ignore[arg-type]
+        loop.name = f"{key}={value}"
+        benchmark.measure(loop)
     return benchmark.to_dict()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -64,14 +65,10 @@ def main(cfg: DictConfig) -> None:
 
 
 def describe(cfg: DictConfig) -> "NetworkCost":
-    """The cost of the configured network.
-
-    Raises:
-        UserError: the image size does not fit, or torch rejects the batch or the settings of the optimizer.
-    """
+    """The cost of the network; UserError if torch rejects the image size, the batch or the optimizer's settings."""
     import torch
 
-    from fashion_vgg.profiling import layers, step_memory
+    from fashion_vgg.profiling import layers, memory
     from fashion_vgg.profiling.network_tables import NetworkCost
 
     with torch.device("meta"):  # shapes only: no weights, no arithmetic
@@ -82,28 +79,27 @@ def describe(cfg: DictConfig) -> "NetworkCost":
     except (ValueError, RuntimeError) as error:
         raise UserError(f"batch_size={cfg.batch_size}: {str(error).splitlines()[0].removesuffix('.')}.") from error
     try:
-        step = step_memory.estimate(net, costs, instantiate(cfg.optimizer))
+        step = memory.estimate(net, costs, instantiate(cfg.optimizer))
     except (TypeError, ValueError) as error:
         raise UserError(f"optimizer: {error}") from error
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    measured = step_memory.measure(cfg, size, device) if cfg.measure else None
+    measured = memory.measure(cfg, size, device) if cfg.measure else None
     return NetworkCost(HydraConfig.get().runtime.choices["model"], size, cfg.batch_size, costs, step, measured)
 
 
 def show(jobs: Sequence[Job]) -> None:
     """Print the networks, and draw them, as the configuration of the last one asks."""
-    from fashion_vgg.profiling import network_tables
+    from fashion_vgg.profiling.network_tables import explanation, side_by_side, single, to_dict
 
     cfg, multirun, networks = jobs[-1].cfg, jobs[-1].multirun, with_distinct_names(jobs)
     if cfg.format == "json":
-        content = [network_tables.to_dict(network) for network in networks]
+        content = [to_dict(network) for network in networks]
         print(json.dumps(content if multirun else content[0], indent=2))
     else:
-        tables = network_tables
-        table = tables.side_by_side(networks, cfg.layers) if multirun else tables.single(networks[0], cfg.layers)
+        table = side_by_side(networks, cfg.layers) if multirun else single(networks[0], cfg.layers)
         print(table.markdown() if cfg.format == "markdown" else table.text())
-        if cfg.format == "table" and not multirun:
-            print(f"\n{network_tables.explanation(networks[0])}")
+    if cfg.format == "table" and not multirun:
+        print(f"\n{explanation(networks[0])}")
     if cfg.picture:
         from fashion_vgg.profiling import network_plot
 
@@ -115,10 +111,6 @@ def show(jobs: Sequence[Job]) -> None:
 def with_distinct_names(jobs: Sequence[Job]) -> list["NetworkCost"]:
     """The networks, each named by the overrides that not all of them share; a group's option by the option."""
     shared = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
-    networks = []
-    for job in jobs:
-        words = [
-            word.removeprefix("model=").removeprefix("experiment=") for word in job.overrides if word not in shared
-        ]
-        networks.append(replace(job.network, name=" ".join(words) or job.network.name))
-    return networks
+    distinct = [[word for word in job.overrides if word not in shared] for job in jobs]
+    names = [" ".join(re.sub("^(model|experiment)=", "", word) for word in words) for words in distinct]
+    return [replace(job.network, name=name or job.network.name) for job, name in zip(jobs, names, strict=True)]

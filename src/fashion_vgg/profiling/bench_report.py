@@ -1,15 +1,15 @@
 """The results of a benchmark as text and as a plot."""
 
 from collections.abc import Iterator
+from itertools import groupby
 from statistics import median
 from typing import Any
 
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
 
 from fashion_vgg.runs.table import Table
-
-COLORS = ("tab:gray", "tab:blue", "tab:orange")
 
 
 def title(cfg: DictConfig, environment: dict[str, Any]) -> str:
@@ -26,7 +26,13 @@ def title(cfg: DictConfig, environment: dict[str, Any]) -> str:
 
 def report(content: dict[str, Any]) -> str:
     """A row per loop, then the hardware limit and, if the loops were compared, what the comparison shows."""
-    return "\n".join([_loops(content).text(), "", *_limits(content), *_comparison(content)])
+    ceilings = (
+        f"Hardware limit in {dtype}: {rates['flop_per_sec'] / 1e9:,.0f} GFLOP/s in a matrix product, "
+        f"{rates['bytes_per_sec'] / 1e9:,.1f} GB/s in a copy."
+        for dtype, rates in content["ceilings"].items()
+    )
+    comparison = _comparison(content) if "ratios" in content else ()
+    return "\n".join([_loops(content).text(), "", *ceilings, *comparison])
 
 
 def _loops(content: dict[str, Any]) -> Table:
@@ -46,21 +52,10 @@ def _loops(content: dict[str, Any]) -> Table:
     return Table(list(columns), list(zip(*columns.values(), strict=True)))
 
 
-def _limits(content: dict[str, Any]) -> Iterator[str]:
-    for dtype, ceilings in content["ceilings"].items():
-        yield (
-            f"Hardware limit in {dtype}: {ceilings['flop_per_sec'] / 1e9:,.0f} GFLOP/s in a matrix product, "
-            f"{ceilings['bytes_per_sec'] / 1e9:,.1f} GB/s in a copy."
-        )
-    if "ratios" in content:
-        keys = ("gflop_per_image", "min_mb_per_image", "limit_images_per_sec")
-        for gflop, megabytes, limit in dict.fromkeys(tuple(loop[key] for key in keys) for loop in content["loops"]):
-            yield f"At least {gflop:.2f} GFLOP and {megabytes:.1f} MB per image: at most {limit:,.1f} images/s."
-
-
 def _comparison(content: dict[str, Any]) -> Iterator[str]:
-    if "ratios" not in content:
-        return
+    keys = ("gflop_per_image", "min_mb_per_image", "limit_images_per_sec")
+    for gflop, megabytes, limit in dict.fromkeys(tuple(loop[key] for key in keys) for loop in content["loops"]):
+        yield f"At least {gflop:.2f} GFLOP and {megabytes:.1f} MB per image: at most {limit:,.1f} images/s."
     ratios, cost, data = content["ratios"], content["checkpoint_cost"], content["data"]
     slower = 1 / ratios["trainer_over_bare"] - 1
     yield (
@@ -83,52 +78,48 @@ def _comparison(content: dict[str, Any]) -> Iterator[str]:
 
 def plot(content: dict[str, Any]) -> Figure:
     """Bars if the loops were compared, else curves over batch and image size."""
-    return _bars(content) if "ratios" in content else _curves(content)
+    with rc_context({"axes.spines.right": False, "axes.spines.top": False, "legend.frameon": False}):
+        return _bars(content["loops"], content["device_name"]) if "ratios" in content else _curves(content["loops"])
 
 
-def _bars(content: dict[str, Any]) -> Figure:
+def _bars(loops: list[dict[str, Any]], device: str) -> Figure:
     """A bar of images/s for each loop, with its spread, and a line at its hardware limit."""
     figure = Figure(figsize=(7, 2.6), layout="constrained")
     axes = figure.add_subplot()
-    labels = []
-    for place, (loop, color) in enumerate(zip(content["loops"], COLORS, strict=True)):
-        speed, limit = loop["images_per_sec"], loop["limit_images_per_sec"]
-        axes.barh(place, speed, xerr=loop["images_per_sec_spread"], color=color, height=0.6, capsize=3)
-        axes.vlines(limit, place - 0.4, place + 0.4, colors="tab:red", label="" if place else "hardware limit")
-        labels.append(f"{loop['name']}\n{speed:,.0f} images/s, {loop['share_of_limit']:.0%} of the limit")
-    axes.set_yticks(range(len(labels)), labels)
+    labels = [
+        f"{x['name']}\n{x['images_per_sec']:,.0f} images/s, {x['share_of_limit']:.0%} of the limit" for x in loops
+    ]
+    speeds, spreads, limits = (
+        [loop[key] for loop in loops] for key in ("images_per_sec", "images_per_sec_spread", "limit_images_per_sec")
+    )
+    axes.barh(labels, speeds, xerr=spreads, color=["tab:gray", "tab:blue", "tab:orange"], height=0.6, capsize=3)
+    places = range(len(loops))
+    axes.vlines(limits, [n - 0.4 for n in places], [n + 0.4 for n in places], colors="tab:red", label="hardware limit")
     axes.invert_yaxis()
-    axes.set(xlabel=f"images/s on {content['device_name']}", xlim=(0, None))
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside upper right", frameon=False)
+    axes.set(xlabel=f"images/s on {device}", xlim=(0, None))
+    figure.legend(loc="outside upper right")
     return figure
 
 
-def _curves(content: dict[str, Any]) -> Figure:
+def _curves(loops: list[dict[str, Any]]) -> Figure:
     """Time and peak memory of a step, over batch size and over image size."""
-    curves: dict[str, list[tuple[int, dict[str, Any]]]] = {}
-    for loop in content["loops"]:
-        key, value = loop["name"].split("=")
-        curves.setdefault(key, []).append((int(value), loop))
+    curves = {key: list(group) for key, group in groupby(loops, key=lambda loop: loop["name"].partition("=")[0])}
     figure = Figure(figsize=(8, 5), layout="constrained")
     panels = figure.subplots(2, len(curves), sharex="col", sharey="row", squeeze=False)
     for (time, memory), (key, points) in zip(panels.T, curves.items(), strict=True):
-        sizes, loops = zip(*points, strict=True)
-        steps = [[1000 * seconds for seconds in loop["step_seconds"]] for loop in loops]
-        limits = [1000 * loop["batch_size"] / loop["limit_images_per_sec"] for loop in loops]
+        sizes = [int(loop["name"].partition("=")[2]) for loop in points]
+        steps = [[1000 * seconds for seconds in loop["step_seconds"]] for loop in points]
+        limits = [1000 * loop["batch_size"] / loop["limit_images_per_sec"] for loop in points]
         time.fill_between(sizes, [min(step) for step in steps], [max(step) for step in steps], alpha=0.3)
         time.plot(sizes, [median(step) for step in steps], marker="o", label="measured")
         time.plot(sizes, limits, color="tab:red", linestyle="--", label="hardware limit")
-        gigabytes = [(loop["device_bytes"] or loop["host_bytes"]) / 1e9 for loop in loops]
+        gigabytes = [(loop["device_bytes"] or loop["host_bytes"]) / 1e9 for loop in points]
         memory.plot(sizes, gigabytes, marker="o", color="tab:green")
         memory.set_xlabel({"image_size": "image size, px"}.get(key, key.replace("_", " ")))
     panels[0, 0].set_ylabel("ms/step")
-    panels[0, 0].legend(frameon=False)
+    panels[0, 0].legend()
     panels[1, 0].set_ylabel("peak memory, GB")
     for axes in panels.flat:
-        axes.update_datalim([(0, 0)])
-        axes.autoscale_view()  # with margins above the data
         axes.set(xlim=(0, None), ylim=(0, None))
         axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -2,51 +2,31 @@
 
 import itertools
 import tempfile
-import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import lightning as L
 import torch
 import torch.nn.functional as F
 from hydra.utils import instantiate
+from lightning.pytorch.callbacks import LambdaCallback
 from omegaconf import DictConfig, OmegaConf
 
 from fashion_vgg.data import FashionMNISTDataModule, fashion_mnist
 from fashion_vgg.errors import UserError
-from fashion_vgg.profiling.roofline import Pass, step_passes, synchronize
+from fashion_vgg.profiling.roofline import clock, step_passes
 from fashion_vgg.reference import d2l
 from fashion_vgg.training import History, allocator
 from fashion_vgg.training.build import build_classifier, build_network, build_trainer
 
 TRAINING_IMAGES = 60_000
-AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16}
-"""The precisions of the bare loop, and the dtype of their autocast."""
-
-
-class Loop(Protocol):
-    """A training loop. ``passes`` are those of one step, ``dtype`` that of the operands of products."""
-
-    name: str
-    batch_size: int
-    steps_per_epoch: int
-    dtype: torch.dtype
-    passes: list[Pass]
-
-    def time_steps(self, warmup: int, steps: int) -> float:
-        """Train a new network for ``warmup`` steps, then return the seconds of ``steps`` more."""
+AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16}  # precisions of the bare loop, dtypes of their autocast
 
 
 class ReferenceLoop:
-    """The book's network, loader and loop, in float32.
-
-    Args:
-        root: folder of the raw files.
-        settings: ``image_size``, ``batch_size`` and ``lr``.
-        device: on which to train.
-    """
+    """The book's network, loader and loop, in float32; the settings are ``image_size``, ``batch_size`` and ``lr``."""
 
     name = "the book's loop"
     dtype = torch.float32
@@ -72,13 +52,7 @@ class ReferenceLoop:
 
 
 class _ConfiguredLoop:
-    """Trains the configured network.
-
-    Raises:
-        UserError: the bare loop does not support the precision.
-    """
-
-    name = ""
+    """Trains the configured network; raises UserError if the bare loop does not support the precision."""
 
     def __init__(self, cfg: DictConfig, device: torch.device) -> None:
         if cfg.trainer.precision not in AUTOCAST:
@@ -131,29 +105,23 @@ class TrainerLoop(_ConfiguredLoop):
 
     def time_steps(self, warmup: int, steps: int) -> float:
         allocator.keep_freed_memory()
+        ends: list[float] = []  # of the last warm-up step and of the last step
+
+        def end_step(trainer: L.Trainer, *_: Any) -> None:
+            if trainer.global_step in (warmup, warmup + steps):
+                ends.append(clock(self.device))
+
         with tempfile.TemporaryDirectory() as folder:
             cfg = short_training(self.cfg, folder, warmup + steps)
-            stopwatch = Stopwatch(warmup, warmup + steps, self.device)
+            stopwatch = LambdaCallback(on_train_batch_end=end_step)
             trainer = build_trainer(cfg, History(folder), instantiate(cfg.checkpoint), stopwatch)
             trainer.fit(build_classifier(cfg), instantiate(cfg.data))
-        return stopwatch.seconds
+        return ends[1] - ends[0]
 
 
-class Stopwatch(L.Callback):
-    """Measures the seconds from the end of step ``first`` to the end of step ``last``, counted from 1."""
-
-    def __init__(self, first: int, last: int, device: torch.device) -> None:
-        self.first, self.last, self.device = first, last, device
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        if trainer.global_step == self.first:
-            synchronize(self.device)
-            self._start = time.perf_counter()
-        if trainer.global_step == self.last:
-            synchronize(self.device)
-            self.seconds = time.perf_counter() - self._start
+Loop = ReferenceLoop | BareLoop | TrainerLoop
+"""``time_steps`` trains a new network for ``warmup`` steps, then returns the seconds of ``steps`` more; ``passes`` are
+those of one step, ``dtype`` is that of the operands of products."""
 
 
 def short_training(cfg: DictConfig, folder: str, steps: int) -> DictConfig:
@@ -166,9 +134,7 @@ def short_training(cfg: DictConfig, folder: str, steps: int) -> DictConfig:
 def _time(training: Iterator[Any], warmup: int, steps: int, device: torch.device) -> float:
     for _ in range(warmup):
         next(training)
-    synchronize(device)
-    start = time.perf_counter()
+    start = clock(device)
     for _ in range(steps):
         next(training)
-    synchronize(device)
-    return time.perf_counter() - start
+    return clock(device) - start

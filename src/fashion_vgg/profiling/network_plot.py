@@ -2,16 +2,16 @@
 
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from math import sqrt
+from typing import NamedTuple
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Polygon
 
-from fashion_vgg.profiling.layers import LayerCost
 from fashion_vgg.profiling.network_tables import NetworkCost
 
 KINDS = {
@@ -23,23 +23,18 @@ KINDS = {
 }
 """Color and label of the layers that are drawn. The other layers keep the shape."""
 
-HEIGHT = 224.0
-"""Height of the largest image. This and the other lengths are in units of the drawing."""
-DEPTH = (0.35, 0.28)
-"""A unit of depth is drawn this far to the right and up."""
+HEIGHT = 224.0  # of the largest image. This and the other lengths are in units of the drawing
+DEPTH = (0.35, 0.28)  # a unit of depth is drawn this far to the right and up
 PER_ROOT_CHANNEL = 2.0
 GAP, GAP_BETWEEN_BLOCKS = 4.0, 46.0
 MIN_SIDE = 3.0
-TOP = HEIGHT * (1 + DEPTH[1]) / 2
-"""Highest corner of the largest box; the lowest is at ``-TOP``."""
+TOP = HEIGHT * (1 + DEPTH[1]) / 2  # highest corner of the largest box; the lowest is at -TOP
 UNITS_PER_INCH = 95.0
 CHARACTER_WIDTH = 6.5
-MIN_WIDTH = 5.5 * UNITS_PER_INCH
-"""Width of the legend."""
+MIN_WIDTH = 5.5 * UNITS_PER_INCH  # of the legend
 
 
-@dataclass(frozen=True)
-class Box:
+class Box(NamedTuple):
     """The output of a layer; ``side`` is the height and width of its feature maps, ``length`` shows their number."""
 
     kind: str
@@ -61,15 +56,10 @@ def draw(networks: Sequence[NetworkCost]) -> Figure:
     figure.set_size_inches((width + 10) / UNITS_PER_INCH, height / UNITS_PER_INCH)
     drawn = {cost.kind for network in networks for cost in network.layers} | {"image"}
     legend = dict.fromkeys(KINDS[kind] for kind in KINDS if kind in drawn)
-    figure.legend(
-        handles=[Patch(facecolor=color, alpha=0.6, label=label) for color, label in legend],
-        title="Height and depth: size of the feature maps, to scale. Length: square root of their number.",
-        title_fontsize=8,
-        loc="outside lower center",
-        ncols=len(legend),
-        frameon=False,
-        fontsize=8,
-    )
+    handles = [Patch(facecolor=color, alpha=0.6, label=label) for color, label in legend]
+    explanation = "Height and depth: size of the feature maps, to scale. Length: square root of their number."
+    with rc_context({"legend.fontsize": 8, "legend.title_fontsize": 8, "legend.frameon": False}):
+        figure.legend(handles=handles, title=explanation, ncols=len(handles), loc="outside lower center")
     return figure
 
 
@@ -98,7 +88,11 @@ def _columns(network: NetworkCost, scale: float) -> Iterator[tuple[str, list[Box
     drawn = [cost for cost in network.layers if cost.kind in KINDS]
     for _, group in groupby(drawn, key=lambda cost: cost.name.split(".")[:2]):
         costs = list(group)
-        yield _label(costs), [_box(cost.kind, cost.output_shape[1:], scale) for cost in costs]
+        kernels = groupby(cost.kernel_size for cost in costs if cost.kind == "Conv2d")
+        counts = [(kernel, len(list(run))) for kernel, run in kernels]
+        convs = ", ".join(f"{f'{n} convs' if n > 1 else 'conv'} {kernel}x{kernel}" for kernel, n in counts)
+        label = f"{convs}\n{_shape(costs[-1].output_shape[1:])}".lstrip()
+        yield label, [_box(cost.kind, cost.output_shape[1:], scale) for cost in costs]
 
 
 def _box(kind: str, shape: Sequence[int], scale: float) -> Box:
@@ -118,14 +112,6 @@ def _add(axes: Axes, box: Box, x: float) -> None:
     for corners, saturation in ((front, 0.85), (top, 0.6), (side, 0.35)):
         opaque = [1 - saturation * (1 - channel) for channel in to_rgb(color)]  # hides the boxes behind
         axes.add_patch(Polygon(corners, facecolor=opaque, edgecolor="black", linewidth=0.5))
-
-
-def _label(costs: Sequence[LayerCost]) -> str:
-    """The convolutions of a block, and its output shape."""
-    kernels = groupby(cost.kernel_size for cost in costs if cost.kind == "Conv2d")
-    counts = [(kernel, len(list(run))) for kernel, run in kernels]
-    convs = ", ".join(f"{f'{n} convs' if n > 1 else 'conv'} {kernel}x{kernel}" for kernel, n in counts)
-    return f"{convs}\n{_shape(costs[-1].output_shape[1:])}".lstrip()
 
 
 def _shape(shape: Sequence[int]) -> str:

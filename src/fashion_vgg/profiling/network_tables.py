@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fashion_vgg.profiling.layers import LayerCost, by_block, total
-from fashion_vgg.profiling.step_memory import StepMemory
+from fashion_vgg.profiling.memory import StepMemory
 from fashion_vgg.runs.table import Table
 
 COLUMNS = ("parameters", "multiply-adds", "field", "stride", "saved MB", "gradients MB")
@@ -14,23 +14,14 @@ COLUMNS = ("parameters", "multiply-adds", "field", "stride", "saved MB", "gradie
 
 @dataclass(frozen=True)
 class NetworkCost:
-    """The cost of a network.
+    """The cost of a network."""
 
-    Attributes:
-        name: as tables and pictures show it.
-        size: channels, height and width of an image.
-        batch_size: images per training step.
-        layers: the cost of each layer.
-        step: estimated memory of a training step.
-        measured: measured bytes of a training step; None if it was not measured.
-    """
-
-    name: str
-    size: tuple[int, int, int]
+    name: str  # in tables and pictures
+    size: tuple[int, int, int]  # channels, height and width of an image
     batch_size: int
     layers: list[LayerCost]
-    step: StepMemory
-    measured: int | None = None
+    step: StepMemory  # estimated
+    measured: int | None = None  # bytes of a step
 
 
 def single(network: NetworkCost, by_layer: bool = False) -> Table:
@@ -44,20 +35,18 @@ def single(network: NetworkCost, by_layer: bool = False) -> Table:
 
 def side_by_side(networks: Sequence[NetworkCost], by_layer: bool = False) -> Table:
     """A column per network; the rows are the costs of its blocks, grouped by the kind of cost."""
-    if by_layer:  # layers of different kinds are not compared
-        tables = [{f"{cost.name} {cost.kind}": _cells(cost) for cost in network.layers} for network in networks]
-    else:
-        tables = [{cost.name: _cells(cost) for cost in by_block(each.layers, whole_head=True)} for each in networks]
+    tables = []
+    for network in networks:
+        costs = network.layers if by_layer else by_block(network.layers, whole_head=True)
+        # Layers of different kinds are not compared.
+        cells = {f"{cost.name} {cost.kind}" if by_layer else cost.name: _cells(cost) for cost in costs}
+        tables.append(cells | {"total": _total_cells(costs)})
     names = sorted({name for table in tables for name in table}, key=_position)
-    for table, network in zip(tables, networks, strict=True):
-        table["total"] = _total_cells(network.layers)
     rows: list[list[str]] = []
     for column, title in enumerate(COLUMNS):
-        cells = [
-            [name, *(table[name][column] if name in table else "" for table in tables)] for name in (*names, "total")
-        ]
-        used = [row for row in cells if any(cell not in ("", "0", "0.0") for cell in row[1:])]
-        rows += [[title if row is used[0] else "", *row] for row in used]
+        lines = [[name, *(table[name][column] if name in table else "" for table in tables)] for name in names]
+        used = [line for line in lines if any(cell not in ("", "0", "0.0") for cell in line[1:])]
+        rows += [[title if line is used[0] else "", *line] for line in used]
     rows.append(["step MB", "estimated", *(_megabytes(network.step.peak) for network in networks)])
     if all(network.measured for network in networks):
         rows.append(["", "measured", *(_megabytes(network.measured or 0) for network in networks)])
@@ -90,9 +79,9 @@ def to_dict(network: NetworkCost) -> dict[str, Any]:
     }
 
 
-def _position(name: str) -> tuple[bool, list[int], str]:
-    """Sorts blocks by their numbers, and the head after them."""
-    return name.startswith("head"), [int(number) for number in re.findall(r"\.(\d+)", name)], name
+def _position(name: str) -> tuple[str, list[int], str]:
+    """Sorts blocks by their numbers, then the head and the total."""
+    return name.partition(".")[0], [int(number) for number in re.findall(r"\.(\d+)", name)], name
 
 
 def _cells(cost: LayerCost) -> list[str]:

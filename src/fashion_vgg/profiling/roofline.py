@@ -3,8 +3,10 @@
 Williams, Waterman and Patterson, "Roofline: an insightful visual performance model", 2009.
 """
 
+import time
 import timeit
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from math import prod
 from typing import NamedTuple
 
@@ -15,7 +17,7 @@ from fashion_vgg.profiling.layers import LayerCost, layer_costs
 
 MATRIX_SIDE = {"cpu": 3072, "cuda": 8192}
 COPY_BYTES = {"cpu": 2**29, "cuda": 2**31}
-REPETITIONS = 5
+REPETITIONS = 6  # the first warms up
 
 
 class Ceilings(NamedTuple):
@@ -42,18 +44,18 @@ def measure_ceilings(device: torch.device, dtype: torch.dtype) -> Ceilings:
 
     A float32 product on a GPU may use TF32, as PyTorch's convolutions do by default.
     """
+
+    def min_time(work: Callable[[], object]) -> float:
+        return min(timeit.repeat(work, timer=partial(clock, device), number=1, repeat=REPETITIONS))
+
     side, count = MATRIX_SIDE[device.type], COPY_BYTES[device.type] // 4
     a, b, product = (torch.rand(side, side, device=device).to(dtype) for _ in range(3))
     source, target = torch.rand(count, device=device), torch.rand(count, device=device)
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if device.type == "cuda" else precision)
-    try:
-        return Ceilings(
-            flop_per_sec=2 * side**3 / _min_seconds(lambda: torch.mm(a, b, out=product), device),
-            bytes_per_sec=2 * 4 * count / _min_seconds(lambda: target.copy_(source), device),
-        )
-    finally:
-        torch.set_float32_matmul_precision(precision)
+    seconds = min_time(lambda: torch.mm(a, b, out=product)), min_time(lambda: target.copy_(source))
+    torch.set_float32_matmul_precision(precision)
+    return Ceilings(flop_per_sec=2 * side**3 / seconds[0], bytes_per_sec=2 * 4 * count / seconds[1])
 
 
 def step_passes(
@@ -98,16 +100,7 @@ def _fused(inputs: int, layers: Sequence[LayerCost]) -> int:
     return (inputs + outputs) + (2 * inputs + outputs) + 3 * normalized
 
 
-def synchronize(device: torch.device) -> None:
-    """Wait for the kernels of a GPU."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _min_seconds(work: Callable[[], object], device: torch.device) -> float:
-    def finish() -> None:
-        work()
-        synchronize(device)
-
-    finish()  # warm-up
-    return min(timeit.repeat(finish, number=1, repeat=REPETITIONS))
+def clock(device: torch.device) -> float:
+    """Seconds, after the kernels of a GPU have finished."""
+    torch.get_device_module(device).synchronize()
+    return time.perf_counter()

@@ -20,24 +20,25 @@ from fashion_vgg.profiling.roofline import Ceilings, measure_ceilings, min_secon
 from fashion_vgg.training import allocator
 from fashion_vgg.training.build import configure_lightning_logging
 
+# Untimed steps at the start of a turn: they allocate memory, and on a GPU they choose and compile kernels.
 WARMUP = {"cpu": 1, "cuda": 5}
-"""Untimed steps at the start of a turn: they allocate memory, and on a GPU they choose and compile kernels."""
 
 
 @dataclass
 class Result:
-    """The measurements of a loop, one per round."""
+    """The measurements of a loop."""
 
     loop: Loop
     steps: int = 1  # per turn
-    step_seconds: list[float] = field(default_factory=list)
+    step_seconds: list[float] = field(default_factory=list)  # of each round
     host_bytes: int = 0
     device_bytes: int = 0
 
     def speedup_over(self, other: "Result") -> float:
         """Ratio of the images/s, the median over the rounds."""
-        ratios = zip(self.step_seconds, other.step_seconds, strict=True)
-        return median(theirs / ours for ours, theirs in ratios) * self.loop.batch_size / other.loop.batch_size
+        rounds = zip(self.step_seconds, other.step_seconds, strict=True)
+        images: float = self.loop.batch_size / other.loop.batch_size  # ratio per step
+        return images * median(theirs / ours for ours, theirs in rounds)
 
     def to_dict(self, ceilings: Ceilings) -> dict[str, Any]:
         """Medians over the rounds; the spread is half the difference between the fastest and the slowest round."""
@@ -60,25 +61,18 @@ class Result:
 
 @dataclass
 class Benchmark:
-    """Loops timed on one device, and the ceilings of the device for each dtype.
-
-    Args:
-        device: CPU or CUDA device.
-        rounds: number of turns of each loop.
-        turn_seconds: approximate duration of a turn, which has at least one step.
-    """
+    """Loops timed on one device, and the ceilings of the device for each dtype."""
 
     device: torch.device
     rounds: int
-    turn_seconds: float
+    turn_seconds: float  # approximately: a turn has at least one step
     results: list[Result] = field(default_factory=list)
     ceilings: dict[torch.dtype, Ceilings] = field(default_factory=dict)
 
     def measure(self, *loops: Loop) -> list[Result]:
         """Time the loops in turn, and measure the ceilings before the first round and after each one.
 
-        Raises:
-            UserError: an epoch is too short to be timed, or the process of a loop was killed.
+        Raises UserError if an epoch is too short to be timed, or the process of a loop was killed.
         """
         for loop in loops:
             if loop.steps_per_epoch <= WARMUP[self.device.type]:
@@ -109,26 +103,19 @@ class Benchmark:
             self.ceilings[dtype] = Ceilings(*map(max, measured, self.ceilings.get(dtype, measured)))
 
     def _take_turn(self, process: ProcessPoolExecutor, result: Result) -> None:
-        warmup = WARMUP[self.device.type]
-
-        def turn() -> tuple[float, int, int]:
-            return process.submit(_turn, result.loop, warmup, result.steps, self.device).result()
-
+        loop, warmup = result.loop, WARMUP[self.device.type]
         try:
-            seconds, host_bytes, device_bytes = turn()
+            seconds, *peaks = process.submit(_turn, loop, warmup, result.steps, self.device).result()
             if not result.step_seconds:  # the first step determines the number of steps per turn
-                within_epoch = result.loop.steps_per_epoch - warmup  # the end of an epoch is not part of a step
+                within_epoch = loop.steps_per_epoch - warmup  # the end of an epoch is not part of a step
                 result.steps = max(1, min(within_epoch, round(self.turn_seconds / seconds)))
                 if result.steps > 1:
-                    seconds, host_bytes, device_bytes = turn()
+                    seconds, *peaks = process.submit(_turn, loop, warmup, result.steps, self.device).result()
         except BrokenProcessPool as error:
-            raise UserError(
-                f"{result.loop.name}: its process was killed, probably because memory ran out: "
-                "use a smaller batch_size or image_size."
-            ) from error
+            problem = f"{loop.name}: its process was killed, probably because memory ran out"
+            raise UserError(f"{problem}: use a smaller batch_size or image_size.") from error
         result.step_seconds.append(seconds / result.steps)
-        result.host_bytes = max(result.host_bytes, host_bytes)
-        result.device_bytes = max(result.device_bytes, device_bytes)
+        result.host_bytes, result.device_bytes = peaks  # since the start of the process
 
 
 def _turn(loop: Loop, warmup: int, steps: int, device: torch.device) -> tuple[float, int, int]:
@@ -138,4 +125,4 @@ def _turn(loop: Loop, warmup: int, steps: int, device: torch.device) -> tuple[fl
     allocator.release_freed_memory()
     if device.type == "cuda":
         torch.cuda.empty_cache()
-    return seconds, memory.process_peak(), memory.gpu_peak(device)
+    return seconds, memory.process_memory("VmHWM"), memory.gpu_peak(device)
