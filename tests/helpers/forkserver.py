@@ -56,7 +56,7 @@ def serve(control: socket.socket) -> dict[str, Any] | None:
     running: dict[int, int] = {}  # pid: connection
     ended: dict[int, int] = {}
     while True:
-        ready, _, _ = select.select([control, *ended.values()], [], [], POLL_SECONDS if running else None)
+        ready, _, _ = select.select([control.fileno(), *ended.values()], [], [], POLL_SECONDS if running else None)
         for pid in [pid for pid, connection in ended.items() if connection in ready]:
             os.waitpid(pid, 0)
             os.close(ended.pop(pid))
@@ -66,7 +66,7 @@ def serve(control: socket.socket) -> dict[str, Any] | None:
                 ended[pid] = running.pop(pid)
                 with contextlib.suppress(OSError):  # the client closed the connection before
                     os.write(ended[pid], str(status).encode())
-        if control not in ready:
+        if control.fileno() not in ready:
             continue
         message, fds, _, _ = socket.recv_fds(control, 1 << 20, 4)
         if not message:

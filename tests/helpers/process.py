@@ -13,8 +13,9 @@ from subprocess import CompletedProcess
 
 from tests.helpers import forkserver
 
-# Python and Lightning read these when they start or are imported: a fork has its server's.
+SERVER_ENDED = "The fork server ended before its child: look for its error message on stderr."
 READ_ONCE = ("PYTHON", "SLURM_", "TORCHELASTIC_", "RANK", "LOCAL_RANK")
+"""Variables that Python and Lightning read when they start or are imported: a fork has its server's."""
 
 
 def read_once(env: Mapping[str, str]) -> dict[str, str]:
@@ -45,7 +46,7 @@ class Forked:
         self._connection.settimeout(timeout)
         if message := self._connection.recv(32):
             return message
-        raise RuntimeError("The fork server ended before its child: look for its error message on stderr.")
+        raise RuntimeError(SERVER_ENDED)
 
 
 class ForkServer:
@@ -77,7 +78,10 @@ class ForkServer:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         request = json.dumps({"argv": list(argv), "env": dict(env), "cwd": str(cwd)})
         with theirs:
-            socket.send_fds(self._control, [request.encode()], [theirs.fileno(), *streams])
+            try:
+                socket.send_fds(self._control, [request.encode()], [theirs.fileno(), *streams])
+            except BrokenPipeError:
+                raise RuntimeError(SERVER_ENDED) from None
         return Forked(ours)
 
     def close(self) -> None:
