@@ -86,13 +86,11 @@ def _bars(loops: list[dict[str, Any]], device: str) -> Figure:
     """A bar of images/s for each loop, with its spread, and a line at its hardware limit."""
     figure = Figure(figsize=(7, 2.6), layout="constrained")
     axes = figure.add_subplot()
-    labels = [
-        f"{x['name']}\n{x['images_per_sec']:,.0f} images/s, {x['share_of_limit']:.0%} of the limit" for x in loops
-    ]
+    names = [f"{x['name']}\n{x['images_per_sec']:,.0f} images/s, {x['share_of_limit']:.0%} of the limit" for x in loops]
     speeds, spreads, limits = (
         [loop[key] for loop in loops] for key in ("images_per_sec", "images_per_sec_spread", "limit_images_per_sec")
     )
-    axes.barh(labels, speeds, xerr=spreads, color=["tab:gray", "tab:blue", "tab:orange"], height=0.6, capsize=3)
+    axes.barh(names, speeds, xerr=spreads, color=["tab:gray", "tab:blue", "tab:orange"], height=0.6, capsize=3)
     places = range(len(loops))
     axes.vlines(limits, [n - 0.4 for n in places], [n + 0.4 for n in places], colors="tab:red", label="hardware limit")
     axes.invert_yaxis()
