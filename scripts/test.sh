@@ -3,7 +3,7 @@
 #
 #   bash scripts/test.sh                      everything, in under ten minutes on two cores
 #   bash scripts/test.sh --quick              without the long tests, in under ninety seconds: before each commit
-#   bash scripts/test.sh tests/data -k sampler -n0    other arguments go to pytest, which then runs alone
+#   bash scripts/test.sh tests/data -k loader -n0    other arguments go to pytest, which then runs alone
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 cd "$FASHION_VGG_ROOT"

@@ -1,4 +1,4 @@
-"""What the README shows is what there is."""
+"""Checks the READMEs: commands compose, programs run, outputs and named files are up to date."""
 
 import os
 import re
@@ -8,47 +8,121 @@ import sys
 from pathlib import Path
 
 import pytest
+import safetensors.torch
+from hydra.utils import instantiate
 
+from fashion_vgg.config import validation
 from tests.conftest import Command
+from tests.helpers import composed
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-COMMANDS = sorted(
-    set(re.findall(r"^(?:\| `)?(?:\$ )?fashion-vgg ((?:train|bench|describe)[^`#\n]*)", README, re.MULTILINE))
-)
-MISTAKES = re.findall(r"^\$ fashion-vgg (.*)\n(.*)$", README, re.MULTILINE)
+FOLDERS = (".", "conf", "outputs/results", "scripts", "tests")
+README = {folder: (ROOT / folder / "README.md").read_text() for folder in FOLDERS}
+TEXT = "\n".join(README.values())
+MISTAKES = re.findall(r"^\$ fashion-vgg (.*)\n(.*)$", TEXT, re.MULTILINE)
+PROGRAM = re.findall(r"```python\n(.*?)```", README["."], re.DOTALL)[0]
+
+
+def commands() -> list[str]:
+    """The arguments of every `fashion-vgg` in a code block or in backticks, without comments and placeholders."""
+    found = re.findall(r"^ *fashion-vgg (.*?)(?:\s+#.*)?$|`fashion-vgg ([^`]*)`", TEXT, re.MULTILINE)
+    arguments = {re.sub(r"\S*[<>]\S*|\.\.\.", "", block or inline).strip() for block, inline in found}
+    return sorted(words for words in arguments if " " in words and "-cp" not in words)
+
+
+def overrides_in_tables() -> list[str]:
+    """The overrides in the second column of the tables `to | write`, with the flag -m or without."""
+    tables = re.findall(r"^\| to \| write \|\n\| --- \| --- \|\n((?:\|.*\n)+)", TEXT, re.MULTILINE)
+    cells = [row.rpartition(" | ")[2] for table in tables for row in table.splitlines()]
+    found = {words for cell in cells for words in re.findall(r"`([^`]*=[^`]*|~[^`]*)`", cell)}
+    return sorted(words for words in found if "<" not in words and "fashion-vgg" not in words)
+
+
+def first_job(words: str) -> list[str]:
+    """The overrides of a sweep's first job, without the ranges of a search."""
+    job = [word for word in shlex.split(words) if not re.match("-m$|sweep.resume=|.*=tag", word)]
+    return [re.sub(r"^([\w./]+=[^,({\[]*),.*", r"\1", word) for word in job]
+
+
+def write_example(folder: Path) -> dict[str, str]:
+    """Write the files of conf/README.md, whose first line names them, and return its environment variables."""
+    for path, content in re.findall(r"```\w+\n# (mine/\S+)\n(.*?)```", README["conf"], re.DOTALL):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(content)
+    [variables] = re.findall(r"^export (.*)$", README["conf"], re.MULTILINE)
+    return dict(word.split("=") for word in variables.split())
 
 
 def test_there_are_commands_to_check() -> None:
-    assert len(COMMANDS) >= 6
-    assert len(MISTAKES) == 2
+    assert len(commands()) >= 40
+    assert len(overrides_in_tables()) >= 30
+    assert len(MISTAKES) == 4
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_composes(fashion_vgg: Command, command: str) -> None:
-    arguments = [re.sub(r",.*", "", word) for word in shlex.split(command) if word != "-m"]  # a sweep's first job
-    done = fashion_vgg(*arguments, *(() if {"--help", "--cfg"} & set(arguments) else ("--cfg", "job")))
-    assert done.returncode == (2 if "lr=0.1" in arguments else 0), done.stderr
+@pytest.mark.parametrize("command", [words for words in commands() if not re.match("runs|report|.* --", words)])
+def test_a_command_composes(command: str) -> None:
+    name, _, words = command.partition(" ")
+    cfg = composed(name, *first_job(words), *(["output_dir=."] if name in ("train", "bench") else []))
+    validation.check(cfg)
 
 
-@pytest.mark.parametrize(("command", "answer"), MISTAKES)
-def test_every_mistake_is_answered_as_shown(fashion_vgg: Command, command: str, answer: str) -> None:
-    assert fashion_vgg(*shlex.split(command)).stderr == f"{answer}\n"
+@pytest.mark.filterwarnings(r"ignore:\s*'hydra/launcher/\w+' is validated")  # see `fashion_vgg.config.app`
+@pytest.mark.parametrize("words", overrides_in_tables())
+def test_overrides_of_a_table_compose(words: str) -> None:
+    validation.check(composed("train", *first_job(words), "output_dir=."))
 
 
-def test_the_table_of_shapes_is_what_describe_prints(fashion_vgg: Command) -> None:
-    assert f"```\n{fashion_vgg('describe').stdout}```" in README
+@pytest.mark.parametrize("command", [words for words in commands() if re.match("runs|report|.* --", words)])
+def test_the_flags_of_a_command_exist(fashion_vgg: Command, tmp_path: Path, command: str) -> None:
+    env = write_example(tmp_path)
+    prints = re.search("--cfg|--info|--help", command) or command.startswith(("runs", "report"))
+    done = fashion_vgg(*shlex.split(command), *([] if prints else ["--cfg", "job"]), root=tmp_path, env=env)
+    assert done.returncode == 0 or "no sweep found" in done.stderr or "no such folder" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize(("command", "message"), MISTAKES)
+def test_a_mistake_is_reported_as_shown(fashion_vgg: Command, command: str, message: str) -> None:
+    assert fashion_vgg(*shlex.split(command)).stderr == f"{message}\n"
+
+
+def test_the_table_of_layers_is_what_describe_prints(fashion_vgg: Command) -> None:
+    assert f"```\n{fashion_vgg('describe').stdout}```" in README["outputs/results"]
+
+
+@pytest.mark.long
+def test_the_users_own_parts_train_test_and_resume(fashion_vgg: Command, data_root: Path, tmp_path: Path) -> None:
+    env = write_example(tmp_path) | {"FASHION_VGG_DATA": str(data_root)}
+    small = ["trainer=cpu", "trainer.limit_train_batches=4", "trainer.limit_val_batches=2"]
+    own = "--config-dir=mine/conf"
+    done = fashion_vgg("train", own, "experiment=mine", *small, root=tmp_path, env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "epoch 2 ended" in done.stdout
+    [run] = (tmp_path / "outputs" / "train").glob("*/*")
+    for command in (["test", own, f"weights={run}"], ["train", own, f"resume={run}"]):
+        done = fashion_vgg(*command, root=tmp_path, env=env)
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.long
 def test_the_program_runs(data_root: Path, tmp_path: Path) -> None:
-    [program] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    program = program.replace("~/.cache/fashion-vgg", str(data_root))
+    net = instantiate(composed("train", "experiment=speedrun").model)
+    state = {name: value.contiguous() for name, value in net.state_dict().items()}
+    safetensors.torch.save_file(state, tmp_path / "weights.safetensors")
+    program = PROGRAM.replace("~/.cache/fashion-vgg", str(data_root))
     env = os.environ | {"PYTHONWARNINGS": "default"}
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
-def test_every_file_named_is_there() -> None:
-    for path in re.findall(r"\]\((\w[\w/.]*\.png)\)|`((?:conf|src|tests|scripts)/[\w/.]+)`", README):
-        assert (ROOT / "".join(path)).exists(), path
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_named_file_exists(folder: str) -> None:
+    links = [(ROOT / folder / link).resolve() for link in re.findall(r"\]\((?!https?:)([^)#]+)", README[folder])]
+    named = [ROOT / path for path in re.findall(r"`((?:conf|src|tests|scripts)/[\w/.]+)`", README[folder])]
+    missing = [path for path in [*links, *named] if not path.exists()]
+    assert not missing
+
+
+def test_the_code_map_names_every_folder_and_file() -> None:
+    code_map = README["."].partition("## Code map")[2]
+    entries = [path for path in (ROOT / "src/fashion_vgg").iterdir() if path.name != "__pycache__"]
+    assert not [path.name for path in entries if f"`{path.name}{'/' if path.is_dir() else ''}`" not in code_map]

@@ -10,7 +10,7 @@ _SAFE = re.compile(r"(\+{0,2}|~)(?!hydra\b|sweep\.|resume\b)\w(?![\w./-]*@hydra)
 
 _FLAGS_WITH_VALUE = (
     *("-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir", "-c", "--cfg", "-p", "--package"),
-    "--experimental-rerun",
+    *("-i", "--info", "--experimental-rerun"),
 )
 """The value is the next word, unless it follows an equals sign."""
 
