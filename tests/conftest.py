@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from fashion_vgg.data import fashion_mnist
-from tests.helpers.command import Command
-from tests.helpers.process import ForkServer
+from tests.processes.command import Command
+from tests.processes.process import ForkServer
 
 Survived = Callable[[str, int, int], None]
 
@@ -17,6 +16,8 @@ __all__ = ["Command", "Survived"]
 @pytest.fixture(scope="session")
 def data_root() -> Path:
     """The folder of the data set, which scripts/test.sh fetches."""
+    from fashion_vgg.data import fashion_mnist  # imports torch, which pytest-xdist's main process does without
+
     root = Path(os.environ.get("FASHION_VGG_DATA", "~/.cache/fashion-vgg")).expanduser()
     if fashion_mnist.find(root) is None:
         reason = "Fashion-MNIST is missing: run `fashion-vgg fetch`"

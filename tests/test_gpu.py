@@ -13,7 +13,7 @@ from fashion_vgg.data.transforms import resize_batch
 from fashion_vgg.models.vgg import VGG
 from fashion_vgg.reference import d2l
 from tests.helpers import only, read_summary, weights
-from tests.helpers.command import Command
+from tests.processes.command import Command
 
 pytestmark = pytest.mark.gpu
 

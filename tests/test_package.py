@@ -13,7 +13,7 @@ import torch
 
 from fashion_vgg.config.app import CONF
 from tests.helpers import weights
-from tests.helpers.command import Command
+from tests.processes.command import Command
 
 CHECKOUT = Path(__file__).parents[1]
 

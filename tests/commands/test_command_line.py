@@ -72,6 +72,7 @@ def test_a_truncated_data_file_is_reported(fashion_vgg: Command, tiny: list[str]
         assert "Traceback" not in done.stderr
 
 
+@pytest.mark.long
 def test_runs_that_start_in_the_same_second_have_their_own_folders(fashion_vgg: Command, tmp_path: Path) -> None:
     """Hydra makes the folder first, so runs that fail at once are enough."""
     with ThreadPoolExecutor(8) as pool:
@@ -109,6 +110,7 @@ def test_fetch_verifies_the_files(fashion_vgg: Command, data_root: Path) -> None
     assert re.fullmatch(r"train: 60,000 images in .*\ntest: 10,000 images in .*\n", done.stdout)
 
 
+@pytest.mark.long
 def test_a_sweep_of_several_processes_is_refused(fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
     done = fashion_vgg("train", "-m", *tiny, "trainer=ddp", "trainer.accelerator=cpu", "seed=0,1", root=tmp_path)
     assert done.returncode == 1

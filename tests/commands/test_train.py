@@ -247,6 +247,7 @@ def test_a_slow_training_is_reported_before_its_first_step(fashion_vgg: Command,
     assert third == "For a result within minutes: fashion-vgg train experiment=speedrun\n"
 
 
+@pytest.mark.long
 def test_max_steps_within_an_epoch_leaves_a_complete_folder(
     fashion_vgg: Command, tiny: list[str], tmp_path: Path
 ) -> None:
@@ -272,6 +273,7 @@ def test_the_experiment_d2l_has_the_books_first_losses(fashion_vgg: Command, dat
     assert final["train/acc"] == pytest.approx(accuracy)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
 def test_every_precision_trains(fashion_vgg: Command, tiny: list[str], tmp_path: Path, precision: str) -> None:
     few = ["trainer.max_epochs=1", "trainer.limit_train_batches=2", "trainer.limit_val_batches=1"]

@@ -73,6 +73,7 @@ def test_every_model_can_be_described(model: str) -> None:
     assert net(torch.empty(2, 3, 96, 96, device="meta")).shape == (2, 7)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("group", "option"), [(group, option) for group in ("model", "experiment") for option in options(group)]
 )

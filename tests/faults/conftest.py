@@ -12,8 +12,8 @@ from subprocess import CompletedProcess
 import pytest
 from filelock import FileLock
 
-from tests.helpers.command import Command
-from tests.helpers.process import Process
+from tests.processes.command import Command
+from tests.processes.process import Process
 
 LONG = os.environ.get("FAULTS") == "long"
 

@@ -20,7 +20,7 @@ from fashion_vgg.errors import TrainingError, UserError
 from tests.conftest import Survived
 from tests.faults.conftest import MakeTraining, Training, times
 from tests.helpers import assert_equal, assert_same
-from tests.helpers.command import Command
+from tests.processes.command import Command
 
 
 @pytest.fixture

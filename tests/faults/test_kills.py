@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import Survived
 from tests.faults.conftest import MakeTraining, Training, in_the_long_set, times
 from tests.helpers import assert_equal
-from tests.helpers.command import Command
+from tests.processes.command import Command
 
 
 def test_a_new_interpreter_resumes_a_killed_one(

@@ -22,7 +22,7 @@ from fashion_vgg.checkpoints import weights
 from fashion_vgg.errors import UserError
 from tests.conftest import Survived
 from tests.faults.conftest import LONG, Training, in_the_long_set
-from tests.helpers.command import Command
+from tests.processes.command import Command
 
 
 class Bomb:

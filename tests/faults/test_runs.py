@@ -19,7 +19,7 @@ from fashion_vgg.training import DivergenceGuard
 from tests.conftest import Survived
 from tests.faults.conftest import MakeTraining, Training, in_the_long_set, times
 from tests.helpers import assert_equal, assert_same, curves, small_classifier, small_datamodule, trainer_for
-from tests.helpers.command import Command
+from tests.processes.command import Command
 
 
 def test_runs_that_start_together_have_complete_folders(

@@ -82,6 +82,7 @@ def test_outputs_match_torchvision_with_its_weights(name: str) -> None:
     assert all(torch.equal(exported[key], value) for key, value in theirs.state_dict().items())
 
 
+@pytest.mark.long
 def test_outputs_of_the_full_network_match_torchvision_in_float32() -> None:
     torch.manual_seed(5)
     theirs, ours = models.vgg11(init_weights=False).eval(), member("vgg11", *IMAGENET).eval()

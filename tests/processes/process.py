@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from subprocess import CompletedProcess
 
-from tests.helpers import forkserver
+from tests.processes import forkserver
 
 SERVER_ENDED = "The fork server ended before its child: look for its error message on stderr."
 READ_ONCE = ("PYTHON", "SLURM_", "TORCHELASTIC_", "RANK", "LOCAL_RANK")
@@ -50,7 +50,7 @@ class Forked:
 
 
 class ForkServer:
-    """The client of `tests.helpers.forkserver`."""
+    """The client of `tests.processes.forkserver`."""
 
     def __init__(self) -> None:
         self._read_once = read_once(os.environ)

@@ -1,6 +1,6 @@
 """Starts programs by fork, which takes 0.1 s instead of the 5 s that `import torch, lightning` takes.
 
-`tests.helpers.process.ForkServer` runs this file as a script. The server imports what `fashion-vgg train` imports,
+`tests.processes.process.ForkServer` runs this file as a script. The server imports what `fashion-vgg train` imports,
 except this project's modules: each child imports those from the files as they are then. The server starts no thread,
 computes nothing and handles no signal, so that a child begins as a new interpreter does. A child becomes
 ``python -m <module> <arguments>`` or ``python -c <code> <arguments>``, in a session of its own.

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from subprocess import CompletedProcess
 
-from tests.helpers.process import ForkServer, Process
+from tests.processes.process import ForkServer, Process
 
 
 class Command:
