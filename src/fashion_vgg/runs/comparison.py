@@ -1,4 +1,4 @@
-"""Compares the runs of a folder: groups them by their settings, and ranks the groups by a metric."""
+"""Compares the runs of a folder: groups them by their settings, and sorts the groups by a metric."""
 
 import csv
 import io
@@ -28,7 +28,7 @@ class Comparison:
         common: the settings that all runs share.
         keys: the keys of the other settings, except seeds.
         seed_keys: the keys of the seeds that differ.
-        metric: the metric that ranks the groups.
+        metric: the metric that the groups are sorted by.
         best_epoch: whether metrics are those of the best epoch on a validation split; otherwise of the last epoch.
         groups: best mean first; groups without a finished run last.
     """
