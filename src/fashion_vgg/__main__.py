@@ -11,7 +11,7 @@ from fashion_vgg.config.error_messages import reported_errors
 from fashion_vgg.config.overrides import flags_first
 
 COMMANDS = {
-    "fetch": "download the data set; train does so by itself",
+    "fetch": "download the data set, as train does if it is missing",
     "train": "train a network, or a sweep of networks with -m",
     "test": "loss and accuracy of a run's weights on the test set",
     "export": "write a run's weights as safetensors, with a checksum",
