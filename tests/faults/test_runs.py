@@ -113,7 +113,7 @@ def test_a_batch_too_large_for_memory_is_reported_with_one_that_fits(
     done = train("batch_size=40000")
     assert done.returncode == 2, done
     reported = re.match(
-        r"batch_size=40000 at image_size=28 does not fit into the memory of cpu: batch_size=(\d+) ", done.stderr
+        r"batch_size=40000 at image_size=28 does not fit into the memory of cpu: use batch_size=(\d+),", done.stderr
     )
     assert reported, done.stderr
     assert len(done.stderr.splitlines()) == 1

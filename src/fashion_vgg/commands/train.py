@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from fashion_vgg import atomic
 from fashion_vgg.checkpoints import resume, run_folder
 from fashion_vgg.config import launch, validation
 from fashion_vgg.config.app import CONF, in_sweep
@@ -92,6 +93,7 @@ def start_record(cfg: DictConfig, trainer: "L.Trainer") -> None:
     if not trainer.is_global_zero:
         return
     hydra_cfg, folder = HydraConfig.get(), Path(cfg.output_dir)
+    atomic.sweep(folder)
     (folder / run_folder.SUMMARY).unlink(missing_ok=True)  # a finished run that is resumed is unfinished again
     run_folder.record(folder, cfg, hydra_cfg.overrides.task)
     settings: Any = OmegaConf.to_container(cfg, resolve=True)

@@ -2,6 +2,7 @@
 
 import re
 import sys
+import traceback
 
 from hydra import errors
 from omegaconf import OmegaConf
@@ -9,8 +10,8 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from fashion_vgg.config import error_messages
 from fashion_vgg.config.app import CONF, default_config, groups
-from fashion_vgg.config.overrides import flatten
-from fashion_vgg.config.validation import suggestion
+from fashion_vgg.config.overrides import flatten, key_of
+from fashion_vgg.config.validation import DOMAINS, suggestion
 
 _EXTRAS = {"joblib": "joblib", "optuna": "optuna", "plotly": "report", "ray": "ray", "submitit": "submitit"}
 """The package, and the extra of fashion-vgg that installs it."""
@@ -37,12 +38,22 @@ def explain(error: BaseException, command: str) -> str | None:
             return _explain_instantiation(error, command)
         case errors.ConfigCompositionException() if str(error).startswith("Ambiguous value"):
             return f"{str(error).splitlines()[0]}: several values make a sweep with -m; a list is written key=[a,b]."
+        case errors.ConfigCompositionException() if bad := re.match("Error merging override (.*?)=", str(error)):
+            values = DOMAINS[bad[1]].values if bad[1] in DOMAINS else "a value like the default"
+            return f"{str(error).strip().splitlines()[0].partition('override ')[2]} does not fit: use {values}."
         case errors.HydraException() | OmegaConfBaseException():
             return "\n".join(str(error).strip().splitlines()[:2])
-        case ValueError() if str(error).startswith("Config group override"):  # Hydra's, which names no key
-            nulls = " ".join(word for word in sys.argv if word.endswith("=null"))
-            return f"{nulls}: a group takes the name of one of its configs; --help lists them."
+        # Hydra's, about a group without the name of a config; it names no key.
+        case ValueError() if str(error).startswith("Config group override"):
+            return _not_a_choice()
+        case TypeError() if traceback.extract_tb(error.__traceback__)[-1].filename.endswith("defaults_list.py"):
+            return _not_a_choice()
     return None
+
+
+def _not_a_choice() -> str:
+    words = " ".join(word for word in sys.argv if key_of(word) in groups() and re.search(r"=(null$|[\[{])", word))
+    return f"{words}: a group takes the name of one of its configs; --help lists them."
 
 
 def _explain_instantiation(error: errors.InstantiationException, command: str) -> str | None:
