@@ -36,6 +36,8 @@ MISTAKES = [
     ("optimizer.lr=1,2", "optimizer.lr=1,2.*sweep with -m"),
     ("optimizer.lr=[1", r"optimizer.lr=\[1: .*Write key=value"),
     ("model=null", "model=null: a group takes the name of one of its configs"),
+    ("optimizer=[1]", r"optimizer=\[1\]: a group takes the name of one of its configs"),
+    ("model.conv_arch={a:1}", r"model.conv_arch={a:1} does not fit: use a list of pairs"),
     ("seed=${nothing}", "Interpolation key 'nothing' not found"),
 ]
 
