@@ -4,6 +4,7 @@ import random
 import re
 import shutil
 import signal
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def test_a_killed_training_resumes_exactly(
         # Of four kills, one hits a training that saves seldom, one a training that has not saved yet, and one a
         # training whose checkpoints are on another file system.
         minutes = {1: 0.02, 3: 60}.get(kills % 4, 0)
-        elsewhere = Path("/dev/shm", f"{tmp_path.name}-{attempt}") if kills % 4 == 2 else None  # noqa: S108
+        elsewhere = Path(tempfile.mkdtemp(dir="/dev/shm")) if kills % 4 == 2 else None
         more = [f"checkpoint.every_minutes={minutes}", *([f"checkpoint.folder={elsewhere}"] if elsewhere else [])]
         run = training(tmp_path / str(attempt) / "run", [*small, *more])
         killed = run.run_until(run.seconds_in(moments.uniform(0, 1.5)), signal.SIGKILL)
