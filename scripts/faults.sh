@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The long fault-injection suite: kills, signals, full disks, altered files, hostile configurations and more, in real
-# trainings; 25 minutes on two cores. Prints a table: each promise, how often it was tested, how often it was kept.
+# trainings; under ten minutes on two cores. Prints a table: each promise, how often it was tested, how often it was kept.
 # Arguments go to pytest.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
