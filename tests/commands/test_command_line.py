@@ -1,10 +1,12 @@
 """The command line: mistakes, help, and what leads from `fashion-vgg` to the training step."""
 
+import importlib
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -54,6 +56,11 @@ def test_a_mistake_is_reported_in_at_most_two_lines(
     assert len(done.stderr.splitlines()) <= 2
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.rglob("last.ckpt"))
+
+
+@pytest.mark.parametrize("command", ["train", "test", "export", "describe", "bench", "fetch"])
+def test_parallel_launchers_can_pickle_a_command(command: str) -> None:
+    cloudpickle.dumps(importlib.import_module(f"fashion_vgg.commands.{command}").main.__wrapped__)
 
 
 @pytest.mark.parametrize("override", ["optimizer.lrr=1", "batch_size=0"])

@@ -1,6 +1,6 @@
 """``fashion-vgg test``: loss and accuracy of a run's, a checkpoint's or a published file's weights on the test set."""
 
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,8 @@ from fashion_vgg.config import validation
 from fashion_vgg.config.app import CONF
 from fashion_vgg.config.error_messages import reported_errors
 
-
-def expand(argv: Sequence[str]) -> list[str]:
-    """Add the overrides that the run of ``weights=`` recorded."""
-    return resume.with_recorded_overrides(argv, "weights")
+expand = partial(resume.with_recorded_overrides, key="weights")
+"""Add the overrides that the run of ``weights=`` recorded to the command line."""
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="test")

@@ -37,11 +37,11 @@ def expand(argv: Sequence[str]) -> list[str]:
 
 @multirun.report_failures()
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
+@reported_errors("train")
 def main(cfg: DictConfig) -> float | None:
-    with reported_errors("train"):  # not a decorator, whose generator the launchers could not pickle
-        if in_sweep():
-            return multirun.run_job(cfg, train)
-        train(cfg)
+    if in_sweep():
+        return multirun.run_job(cfg, train)
+    train(cfg)
     return None
 
 

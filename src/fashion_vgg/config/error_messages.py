@@ -4,37 +4,49 @@ import errno
 import os
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ContextDecorator
 from pathlib import Path
+from typing import Any
 
 from fashion_vgg.errors import Stopped, UserError
 
 
-@contextmanager
-def reported_errors(command: str) -> Iterator[None]:
+class reported_errors(ContextDecorator):  # noqa: N801 # named like the context managers of contextlib
     """Print the message of an error that the user can correct, and exit.
 
     The exit status is 2 for a mistake, 1 for a training that failed, and 128 plus the signal's number after a signal.
     An error without a message (see `explain`) is raised, and so are all errors if ``HYDRA_FULL_ERROR`` is set. The jobs
     of a multirun raise theirs to Hydra, which runs the other jobs first.
+
+    A class, since Hydra's launchers pickle the functions that it decorates.
     """
-    tracebacks_wanted = _tracebacks_wanted()
-    try:
-        yield
-        sys.stdout.flush()
-    except Stopped as stopped:
-        if stopped.signum:
-            print(with_notes(stopped, str(stopped)).replace("\n", " "), file=sys.stderr)
-        sys.exit(stopped.status)
-    except BrokenPipeError:  # the reader of stdout has gone, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python flushes into the pipe once more
-    except Exception as error:
-        message = None if tracebacks_wanted or _in_sweep() else explain(error, command)
-        if message is None:
-            raise
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __enter__(self) -> None:
+        self.tracebacks_wanted = _tracebacks_wanted()
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> bool:
+        if error is None or isinstance(error, BrokenPipeError):
+            return _flush_stdout()
+        if isinstance(error, Stopped):
+            if error.signum:
+                print(with_notes(error, str(error)).replace("\n", " "), file=sys.stderr)
+            sys.exit(error.status)
+        if self.tracebacks_wanted or _in_sweep() or (message := explain(error, self.command)) is None:
+            return False
         print(with_notes(error, message), file=sys.stderr)
         sys.exit(error.status if isinstance(error, UserError) else UserError.status)
+
+
+def _flush_stdout() -> bool:
+    """Flush the output, or discard it if its reader has gone, as `head` does."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python flushes into the pipe once more
+    return True
 
 
 def with_notes(error: BaseException, message: str) -> str:
