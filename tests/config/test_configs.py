@@ -54,16 +54,6 @@ def test_every_benchmark_composes(bench: str) -> None:
     assert cfg.bench.reference_loop == {"image_size": 224, "batch_size": 128, "lr": 0.05}
 
 
-@pytest.mark.parametrize(("amx", "precision"), [(True, "bf16-mixed"), (False, "32-true")])
-def test_the_automatic_precision_is_bfloat16_on_cpus_with_amx(
-    amx: bool, precision: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cfg = composed("train", "trainer=cpu", "trainer.precision=auto", "output_dir=nowhere")
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx})
-    build.check_components(cfg)
-    assert cfg.trainer.precision == precision
-
-
 @pytest.mark.parametrize("model", options("model"))
 def test_every_model_can_be_described(model: str) -> None:
     cfg = composed("describe", f"model={model}", "image_size=96", "in_channels=3", "num_classes=7")

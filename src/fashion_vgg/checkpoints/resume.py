@@ -88,6 +88,13 @@ def resumable_checkpoints(path: Path) -> list[Path]:
     return [path] if path.is_file() else sorted(path.glob("last*.ckpt"), key=age)
 
 
+def keep_precision(cfg: DictConfig) -> None:
+    """Replace a precision of ``auto`` by that of the run that is resumed, which may have started elsewhere."""
+    run = _run_folder(Path(cfg.resume)) if cfg.resume else None
+    if run and cfg.trainer.precision == "auto":
+        cfg.trainer.precision = OmegaConf.select(recorded_config(run), "trainer.precision", default="auto")
+
+
 def find_resume_point(cfg: DictConfig, overrides: Sequence[str]) -> ResumePoint | None:
     """The newest checkpoint that loads; None for a new run.
 

@@ -55,6 +55,7 @@ def train(cfg: DictConfig) -> None:
     from fashion_vgg.training import History, allocator, build, tensorboard
     from fashion_vgg.training.memory_errors import friendly_errors
 
+    resume.keep_precision(cfg)
     build.check_components(cfg)
     allocator.keep_freed_memory()
     build.configure_lightning_logging()

@@ -14,6 +14,7 @@ from torch import nn
 from fashion_vgg.checkpoints.checkpoint_io import CheckedCheckpointIO
 from fashion_vgg.config import targets
 from fashion_vgg.errors import UserError
+from fashion_vgg.training import precision
 from fashion_vgg.training.callbacks.history import History
 
 
@@ -40,7 +41,7 @@ def check_components(cfg: DictConfig) -> None:
     if cfg.trainer.accelerator in ("gpu", "cuda", "mps") and not torch.accelerator.is_available():
         raise UserError(f"trainer.accelerator={cfg.trainer.accelerator} does not fit: no GPU found; use cpu or auto.")
     if cfg.trainer.precision == "auto":
-        cfg.trainer.precision = "bf16-mixed" if _has_fast_bfloat16(cfg.trainer.accelerator) else "32-true"
+        cfg.trainer.precision = precision.choose(cfg.trainer.accelerator)
         targets.check(cfg)  # again: an interpolation of the precision may name another class now
     with torch.device("meta"):
         instantiate(cfg.model)
@@ -120,10 +121,3 @@ def _compiled(net: nn.Module, mode: str | None) -> nn.Module:
         torch.compiler.reset()  # the networks of a sweep share a cache, which has room for eight graphs
         net.compile(mode=mode, dynamic=False)
     return net
-
-
-def _has_fast_bfloat16(accelerator: str) -> bool:
-    """Whether the hardware multiplies bfloat16 matrices: a GPU's tensor cores, a CPU's AMX."""
-    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return accelerator in ("auto", "cpu") and bool(torch.cpu.get_capabilities().get("amx_bf16"))

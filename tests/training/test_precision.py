@@ -1,0 +1,46 @@
+"""``trainer.precision=auto``: the faster one of this machine, which a resumed run keeps."""
+
+import platform
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from fashion_vgg.training import build, precision
+from tests.conftest import Command
+from tests.helpers import composed, only
+
+PRECISIONS = ("bf16-mixed", "32-true")
+SLOW_BFLOAT16 = {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+"""Makes torch's library emulate bfloat16, as on a processor without instructions for it."""
+
+
+@pytest.mark.parametrize(("bfloat16_seconds", "expected"), [(0.4, "bf16-mixed"), (0.9, "32-true"), (8.0, "32-true")])
+def test_bfloat16_is_chosen_where_it_is_clearly_faster(
+    bfloat16_seconds: float, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = {torch.float32: 1.0, torch.bfloat16: bfloat16_seconds}
+    monkeypatch.setattr(precision, "_product_seconds", seconds.__getitem__)
+    assert precision.choose("cpu") == expected
+
+
+def test_auto_is_replaced_by_a_precision_of_the_trainer() -> None:
+    cfg = composed("train", "trainer=cpu", "trainer.precision=auto", "output_dir=nowhere")
+    build.check_components(cfg)
+    assert cfg.trainer.precision in PRECISIONS
+
+
+@pytest.mark.long
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the variable names an instruction set of x86-64")
+def test_a_resumed_run_keeps_the_precision_that_was_measured(
+    fashion_vgg: Command, tiny: list[str], tmp_path: Path
+) -> None:
+    auto = [*tiny, "trainer.precision=auto", "trainer.max_epochs=1"]
+    done = fashion_vgg("train", *auto, root=tmp_path, env=SLOW_BFLOAT16, fork=False)
+    assert "Precision 32-true: this CPU multiplies bfloat16 at 0." in done.stdout, done.stderr
+    run = only(tmp_path, "outputs/train/*/*")
+    resumed = fashion_vgg("train", f"resume={run}", "trainer.max_epochs=2", root=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "Precision" not in resumed.stdout  # nothing was measured
+    assert OmegaConf.load(run / "config.yaml").trainer.precision == "32-true"
