@@ -13,7 +13,7 @@ SMALL = [
     *("bench.rounds=2", "bench.block_seconds=0.1"),
     *("bench.reference_loop.image_size=32", "bench.reference_loop.batch_size=16"),
 ]
-LOOPS = ["the book's loop", "bare PyTorch loop", "Trainer.fit"]
+LOOPS = ["the book's loop", "bare PyTorch loop", "Trainer.fit", "Trainer.fit, bf16-mixed"]
 
 
 @pytest.fixture(scope="module")

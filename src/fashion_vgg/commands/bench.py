@@ -59,13 +59,18 @@ def choose_device(cfg: DictConfig) -> "torch.device":
 
 
 def compare(cfg: DictConfig, benchmark: "Benchmark") -> dict[str, Any]:
-    """Time the three loops in alternating rounds, then checkpoints and the preprocessing of the data."""
+    """Time the loops in alternating rounds, then checkpoints and the preprocessing of the data."""
     from fashion_vgg.profiling import memory, overhead
     from fashion_vgg.profiling.loops import BareLoop, ReferenceLoop, TrainerLoop
 
     root, device = Path(cfg.data.root).expanduser(), benchmark.device
     loops = ReferenceLoop(root, cfg.bench.reference_loop, device), BareLoop(cfg, device), TrainerLoop(cfg, device)
-    book, bare, trainer = benchmark.measure(*loops)
+    second, further = cfg.bench.second_precision, []
+    if second not in (None, cfg.trainer.precision):
+        in_second: Any = OmegaConf.merge(cfg, {"trainer": {"precision": second}})
+        further = [TrainerLoop(in_second, device)]
+        further[0].name += f", {second}"
+    book, bare, trainer, *_ = benchmark.measure(*loops, *further)
     with memory.own_process() as process:
         data = process.submit(overhead.preprocessing_cost, root, cfg.bench.reference_loop.image_size).result()
     pairs = {"bare_over_book": (bare, book), "trainer_over_book": (trainer, book), "trainer_over_bare": (trainer, bare)}

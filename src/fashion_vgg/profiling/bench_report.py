@@ -90,7 +90,8 @@ def _bars(loops: list[dict[str, Any]], device: str) -> Figure:
     speeds, spreads, limits = (
         [loop[key] for loop in loops] for key in ("images_per_sec", "images_per_sec_spread", "limit_images_per_sec")
     )
-    axes.barh(names, speeds, xerr=spreads, color=["tab:gray", "tab:blue", "tab:orange"], height=0.6, capsize=3)
+    colours = ["tab:gray", "tab:blue", "tab:orange", "tab:green"][: len(loops)]
+    axes.barh(names, speeds, xerr=spreads, color=colours, height=0.6, capsize=3)
     places = range(len(loops))
     axes.vlines(limits, [n - 0.4 for n in places], [n + 0.4 for n in places], colors="tab:red", label="hardware limit")
     axes.invert_yaxis()
