@@ -156,10 +156,19 @@ def test_the_light_head_is_global_max_pooling_and_a_linear_layer() -> None:
     torch.testing.assert_close(net(x), linear(net.blocks(x).amax(dim=(2, 3))))
 
 
+def test_the_compact_head_has_one_hidden_layer_with_batch_norm() -> None:
+    net = VGG([(1, 4), (1, 8)], image_size=28, head="compact", hidden=16, batch_norm=True)
+    kinds = ["Flatten", "Linear", "BatchNorm1d", "ReLU", "Dropout", "Linear"]
+    assert [type(layer).__name__ for layer in net.head] == kinds
+    assert net.head[1].in_features == 8 * 7 * 7
+    assert net(torch.rand(2, 1, 28, 28)).shape == (2, 10)
+    assert VGG([(1, 4)] * 2, image_size=30, head="compact")(torch.rand(2, 1, 30, 30)).shape == (2, 10)
+
+
 def test_invalid_ratio_and_head_are_refused() -> None:
     with pytest.raises(ValueError, match="ratio=65 leaves a block no channel: use 1 to 64"):
         VGG(d2l.VGG11, ratio=65)
-    with pytest.raises(ValueError, match="head=dens is unknown: use dense or light"):
+    with pytest.raises(ValueError, match="head=dens is unknown: use dense, compact or light"):
         VGG(d2l.VGG11, head="dens")  # type: ignore[arg-type]
 
 

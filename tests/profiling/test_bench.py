@@ -25,11 +25,23 @@ def narrow() -> nn.Module:
         return VGG(d2l.VGG11, ratio=4)
 
 
-def test_operations_match_pytorchs_count(narrow: nn.Module) -> None:
+@pytest.mark.parametrize("settings", [{}, {"whitening": True, "batch_norm": True}])
+def test_operations_match_pytorchs_count(settings: dict[str, bool]) -> None:
+    with torch.device("meta"):
+        net = VGG([(1, 16), (1, 32), (2, 32)], image_size=32, hidden=64, **settings)  # type: ignore[arg-type]
     with FlopCounterMode(display=False) as counter:
-        narrow(torch.empty(BATCH_SIZE, 1, 224, 224, device="meta")).sum().backward()
-    passes = step_passes(narrow, (1, 224, 224), BATCH_SIZE, torch.float32, momentum=False)
+        net(torch.empty(BATCH_SIZE, 1, 32, 32, device="meta")).sum().backward()
+    passes = step_passes(net, (1, 32, 32), BATCH_SIZE, torch.float32, momentum=False)
     assert sum(each.flop for each in passes) == counter.get_total_flops()
+
+
+def test_nothing_is_moved_backward_through_a_frozen_first_layer() -> None:
+    layers = nn.Conv2d(1, 2, 3, padding=1, bias=False), nn.MaxPool2d(2), nn.ReLU(), nn.Conv2d(2, 1, 1, bias=False)
+    layers[0].requires_grad_(False)
+    # Input 16 numbers, 18 weights, output 32, pooled 8; then 2 weights and 4 numbers, read for their gradient, too.
+    forward = (16 + 18 + 32) + (32 + 8) + (8 + 2 + 4)
+    backward = (8 + 2 + 4) + 4
+    assert bytes_moved(nn.Sequential(*layers), (1, 4, 4)) == 4 * (forward + backward + 3 * 2)
 
 
 def test_bytes_match_a_count_by_hand() -> None:

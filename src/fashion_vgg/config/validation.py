@@ -92,7 +92,7 @@ DOMAINS: dict[str, Domain] = {
         ("output_dir data.root checkpoint.folder weights trainer.strategy", TEXT),
         ("init_weights resume sweep.resume to", OPTIONAL_TEXT),
         ("model.conv_arch", list_of(_is_block, BLOCKS)),
-        ("model.head", one_of("dense", "light")),
+        ("model.head", one_of("dense", "compact", "light")),
         ("compile", one_of(None, "default", "reduce-overhead", "max-autotune")),
         ("scheduler.anneal_strategy", one_of("cos", "linear")),
         ("sweep.objective", Domain(lambda v: str(v).startswith("val/"), "a metric of the validation split: val/acc")),
@@ -101,6 +101,7 @@ DOMAINS: dict[str, Domain] = {
         ("trainer.accelerator", one_of("auto", "cpu", "gpu", "cuda", "mps")),
         ("trainer.devices", either(integer(1), one_of("auto"), list_of(lambda v: type(v) is int, "a list of devices"))),
         ("trainer.precision", one_of("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true")),
+        ("bench.second_precision", one_of(None, "32-true", "bf16-mixed")),
         ("trainer.deterministic", one_of(True, False, "warn")),
         # Lightning: a number of batches, or a share of all of them.
         ("trainer.limit_train_batches", either(integer(1), Domain(_is_share, "a share"))),

@@ -80,6 +80,8 @@ def stratified_split(labels: Tensor, val_size: int, seed: int) -> tuple[Tensor, 
     The classes must be equally frequent, as they are in Fashion-MNIST. In each part, the class counts differ by at most
     one.
     """
+    if not val_size:
+        return torch.arange(len(labels)), torch.arange(0)
     shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     by_class = shuffled[labels[shuffled].argsort(stable=True)]
     interleaved = by_class.reshape(len(torch.unique(labels)), -1).T.flatten()  # one image of each class in turn

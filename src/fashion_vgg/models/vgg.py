@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fashion_vgg.models.torchvision_weights import from_torchvision, torchvision_names
+from fashion_vgg.models.whitening import WhiteningConv2d
 
 Convs = int | Sequence[int | str]
 """The layers of a block: the number of 3x3 convolutions, or a list of kernel sizes and ``lrn``."""
@@ -53,6 +54,19 @@ def vgg_block(
     return nn.Sequential(*layers)
 
 
+def whitening_block(convs: Convs, in_channels: int, out_channels: int) -> nn.Sequential:
+    """Build a first block of one `WhiteningConv2d`, a 2x2 max-pooling and a ReLU; shapes as in `vgg_block`.
+
+    Raises:
+        ValueError: there is more than one convolution, or the number of channels does not fit.
+    """
+    kernels = [3] * convs if isinstance(convs, int) else list(convs)
+    if len(kernels) != 1:
+        raise ValueError(f"A whitening block has one convolution, not {len(kernels)}.")
+    layer = WhiteningConv2d(in_channels, out_channels, int(kernels[0]))
+    return nn.Sequential(layer, nn.MaxPool2d(kernel_size=2, stride=2), nn.ReLU())
+
+
 class VGG(nn.Module):
     """Blocks of convolutions (`vgg_block`) followed by fully connected layers.
 
@@ -76,15 +90,18 @@ class VGG(nn.Module):
         pool_before_norm: pool before the last batch norm of a block, which needs less work but computes another
             function. Ignored if the block ends with ``lrn``.
         relu_between: if false, only the last convolution of a block has a ReLU.
-        head: ``dense`` is the paper's: three fully connected layers on the whole map. ``light`` is global max-pooling
-            and one fully connected layer, for any ``image_size`` of at least ``2 ** len(conv_arch)``.
-        hidden: width of the two hidden layers of the dense head.
+        whitening: the first block is a `WhiteningConv2d` with pooling and ReLU, without batch norm. Its filters are
+            zero until `whiten` sets them from training images, as the callback ``Whitening`` does.
+        head: ``dense`` is the paper's: three fully connected layers on the whole map. ``compact`` has one hidden layer
+            with batch norm. ``light`` is global max-pooling and one fully connected layer. The last two take any
+            ``image_size`` of at least ``2 ** len(conv_arch)``.
+        hidden: width of the hidden layers of the dense or compact head.
         dropout: dropout probability in the head.
 
     Shapes: ``(N, in_channels, image_size, image_size)`` to logits ``(N, num_classes)``.
 
     Raises:
-        ValueError: the image size, the ratio, a kernel size or the head is invalid.
+        ValueError: the image size, the ratio, a kernel size, the whitening layer or the head is invalid.
     """
 
     def __init__(
@@ -97,7 +114,8 @@ class VGG(nn.Module):
         batch_norm: bool = False,
         pool_before_norm: bool = False,
         relu_between: bool = True,
-        head: Literal["dense", "light"] = "dense",
+        whitening: bool = False,
+        head: Literal["dense", "compact", "light"] = "dense",
         hidden: int = 4096,
         dropout: float = 0.5,
     ) -> None:
@@ -108,15 +126,24 @@ class VGG(nn.Module):
 
         self.blocks = nn.Sequential()
         for (convs, _), width in zip(conv_arch, widths, strict=True):
-            self.blocks.append(vgg_block(convs, in_channels, width, batch_norm, pool_before_norm, relu_between))
+            if whitening and not self.blocks:
+                block = whitening_block(convs, in_channels, width)
+            else:
+                block = vgg_block(convs, in_channels, width, batch_norm, pool_before_norm, relu_between)
+            self.blocks.append(block)
             in_channels = width
+        in_features = in_channels * (image_size // unit) ** 2
         if head == "dense":
-            self.head = dense_head(in_channels * (image_size // unit) ** 2, hidden, num_classes, dropout)
+            self.head = dense_head(in_features, hidden, num_classes, dropout)
+        elif head == "compact":
+            first, norm = nn.Linear(in_features, hidden), nn.BatchNorm1d(hidden)
+            last = nn.Linear(hidden, num_classes)
+            self.head = nn.Sequential(nn.Flatten(), first, norm, nn.ReLU(), nn.Dropout(dropout), last)
         elif head == "light":
             linear = nn.Linear(in_channels, num_classes)
             self.head = nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Dropout(dropout), linear)
         else:
-            raise ValueError(f"head={head} is unknown: use dense or light.")
+            raise ValueError(f"head={head} is unknown: use dense, compact or light.")
         self.apply(init_xavier)
         self.to(memory_format=torch.channels_last)
 
@@ -155,7 +182,7 @@ def dense_head(in_features: int, hidden: int, num_classes: int, dropout: float) 
 
 def init_xavier(module: nn.Module) -> None:
     """Initialize the weights of a convolution or fully connected layer as the book does; for `nn.Module.apply`."""
-    if isinstance(module, nn.Conv2d | nn.Linear):
+    if isinstance(module, nn.Conv2d | nn.Linear) and not isinstance(module, WhiteningConv2d):
         nn.init.xavier_uniform_(module.weight)
 
 

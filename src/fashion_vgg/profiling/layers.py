@@ -32,6 +32,8 @@ class LayerCost:
     stride: int | None  # pixels between neighbouring units' receptive fields; None if each covers the whole image
     saved_bytes: int
     gradient_bytes: int  # gradients of output and input of a batch, which the backward pass holds at the same time
+    trains_weights: bool  # the backward pass computes the gradient of its weights
+    passes_gradient: bool  # the backward pass computes the gradient of its input
 
 
 def layer_costs(net: nn.Module, size: tuple[int, int, int], batch_size: int) -> list[LayerCost]:
@@ -50,7 +52,7 @@ def layer_costs(net: nn.Module, size: tuple[int, int, int], batch_size: int) -> 
         return tensor
 
     def add(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        with_gradients = [inputs[0], output] if costs else [output]  # the first layer needs no gradient of its input
+        with_gradients = [tensor for tensor in (inputs[0], output) if tensor.requires_grad]
         field, stride = (costs[-1].receptive_field, costs[-1].stride) if costs else (1, 1)
         field, stride = _receptive_field(module, field, stride, size[-1])
         cost = LayerCost(
@@ -65,6 +67,8 @@ def layer_costs(net: nn.Module, size: tuple[int, int, int], batch_size: int) -> 
             stride=stride,
             saved_bytes=sum(saved.values()) - sum(cost.saved_bytes for cost in costs),
             gradient_bytes=0 if isinstance(module, nn.Flatten) else sum(tensor.nbytes for tensor in with_gradients),
+            trains_weights=any(parameter.requires_grad for parameter in module.parameters()),
+            passes_gradient=inputs[0].requires_grad,
         )
         costs.append(cost)
 

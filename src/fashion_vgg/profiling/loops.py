@@ -101,7 +101,7 @@ class BareLoop(_ConfiguredLoop):
 class TrainerLoop(_ConfiguredLoop):
     """``Trainer.fit`` with the classes, callbacks and loggers of ``fashion-vgg train``, without evaluation."""
 
-    name = "Trainer.fit"
+    name = "Trainer.fit"  # and the precision, for a second one
 
     def time_steps(self, warmup: int, steps: int) -> float:
         allocator.keep_freed_memory()

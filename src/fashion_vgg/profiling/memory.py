@@ -39,7 +39,7 @@ def estimate(
     and the temporary tensors of the optimizer's step, which may be the peak if the weights outweigh the batch.
     """
     weights = sum(tensor.nbytes for tensor in (*net.parameters(), *net.buffers()))
-    parameters = [nn.Parameter(parameter.to("meta")) for parameter in net.parameters()]
+    parameters = [nn.Parameter(weight.to("meta")) for weight in net.parameters() if weight.requires_grad]
     for parameter in parameters:
         parameter.grad = torch.empty_like(parameter)
     optimizer = make_optimizer(parameters)

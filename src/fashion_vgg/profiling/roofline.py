@@ -64,9 +64,10 @@ def step_passes(
     """The passes of a training step on images of ``size`` (channels, height, width) with fused elementwise layers.
 
     A convolution or dense layer reads its input and weights and writes its output, in ``dtype``. Backward, it computes
-    two products of the same operands: the gradient of its weights, and that of its input except in the first layer. The
-    layers up to the next product (bias, batch norm, pooling, ReLU) are fused into one pass in each direction. SGD reads
-    weight and gradient and writes the weight, in float32; with momentum it also reads and writes the momentum.
+    two products of the same operands: the gradient of its weights, and that of its input except in the first layer;
+    neither up to a layer that is frozen. The layers up to the next product (bias, batch norm, pooling, ReLU) are fused
+    into one pass in each direction. SGD reads weight and gradient and writes the weight, in float32; with momentum it
+    also reads and writes the momentum. An optimizer's own products, such as Muon's, are not counted.
     """
     groups: list[list[LayerCost]] = []  # each product with the elementwise layers that follow it
     for cost in layer_costs(net, size, batch_size=2):  # batch norm rejects a single value per channel
@@ -75,18 +76,20 @@ def step_passes(
         elif groups:
             groups[-1].append(cost)
     passes = []
-    for index, (layer, *elementwise) in enumerate(groups):
+    for layer, *elementwise in groups:
         inputs, outputs = prod(layer.input_shape), prod(layer.output_shape)
         weights = layer.multiply_adds // prod(layer.output_shape[2:])  # each is used once per output position
         operands = batch_size * (inputs + outputs) + weights
         product = Pass(2 * layer.multiply_adds * batch_size, operands * dtype.itemsize)
-        passes += [product] * (2 if index == 0 else 3)
-        passes.append(Pass(0, batch_size * _fused(outputs, elementwise) * dtype.itemsize))
-        passes.append(Pass(0, (5 if momentum else 3) * weights * torch.float32.itemsize))
+        passes += [product] * (1 + layer.trains_weights + layer.passes_gradient)
+        backward = layer.trains_weights or layer.passes_gradient
+        passes.append(Pass(0, batch_size * _fused(outputs, elementwise, backward) * dtype.itemsize))
+        if layer.trains_weights:
+            passes.append(Pass(0, (5 if momentum else 3) * weights * torch.float32.itemsize))
     return passes
 
 
-def _fused(inputs: int, layers: Sequence[LayerCost]) -> int:
+def _fused(inputs: int, layers: Sequence[LayerCost], backward: bool) -> int:
     """Numbers per image that fused elementwise layers read and write, given the size of their input.
 
     Forward they read their input and write their output. Backward they read their input and the gradient of their
@@ -95,6 +98,8 @@ def _fused(inputs: int, layers: Sequence[LayerCost]) -> int:
     """
     outputs = prod(layers[-1].output_shape) if layers else inputs
     normalized = sum(prod(layer.input_shape) for layer in layers if layer.kind == "BatchNorm2d")
+    if not backward:
+        return 0 if outputs == inputs else inputs + outputs
     if outputs == inputs and not normalized:
         return inputs
     return (inputs + outputs) + (2 * inputs + outputs) + 3 * normalized
