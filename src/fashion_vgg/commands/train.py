@@ -1,5 +1,6 @@
 """``fashion-vgg train``: train a network in a new folder, resume a run, or train a sweep with -m."""
 
+import gc
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -48,6 +49,7 @@ def main(cfg: DictConfig) -> float | None:
 def train(cfg: DictConfig) -> None:
     """Train one network: ``Trainer.fit``, the test of the best checkpoint, and the summary."""
     validation.check(cfg)
+    gc.disable()  # the imports create a million objects that stay: collecting takes half a second
     import lightning as L
 
     from fashion_vgg.checkpoints import weights
@@ -55,6 +57,7 @@ def train(cfg: DictConfig) -> None:
     from fashion_vgg.training import History, allocator, build, tensorboard
     from fashion_vgg.training.memory_errors import friendly_errors
 
+    gc.enable()
     resume.keep_precision(cfg)
     build.check_components(cfg)
     allocator.keep_freed_memory()

@@ -42,7 +42,7 @@ class Muon(Optimizer):
         self._hidden = {id(each) for each in weights[:-1]}
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = None
         if closure:
             with torch.enable_grad():

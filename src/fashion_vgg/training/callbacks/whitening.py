@@ -6,7 +6,7 @@ import lightning as L
 
 from fashion_vgg.models.whitening import whiten
 
-IMAGES = 1_000
+IMAGES = 500
 
 
 class Whitening(L.Callback):
