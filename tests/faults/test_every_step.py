@@ -38,8 +38,9 @@ class Copies(L.Callback):
 
 
 def configured(folder: Path, data_root: Path, more: list[str]) -> DictConfig:
+    model = [] if any(word.startswith("model=") for word in more) else ["model=vgg5_light"]
     overrides = [
-        *(f"data.root={data_root}", "model=vgg5_light", "model.ratio=16", "model.dropout=0.3", "image_size=28"),
+        *(f"data.root={data_root}", *model, "model.ratio=16", "model.dropout=0.3", "image_size=28"),
         *("trainer=cpu", "trainer.max_epochs=3", "trainer.limit_train_batches=16", "trainer.limit_val_batches=2"),
         *("data.flip=0.5", "data.shift=2", "data.erase=6", "scheduler=triangular", "optimizer.momentum=0.9"),
         *("batch_size=32", "checkpoint.every_minutes=0", f"output_dir={folder}", *more),
@@ -68,6 +69,7 @@ def trained(cfg: DictConfig, checkpoint: Path | None, *callbacks: L.Callback) ->
     [
         ([], 48, 3, slice(13, 19)),
         (["data.num_workers=2"], 48, 3, slice(13, 16)),
+        (["model=vgg5_whitening", "optimizer=muon"], 48, 3, slice(15, 17)),
         (["+trainer.val_check_interval=0.5"], 48, 3, slice(6, 9)),
         (["+trainer.max_steps=40"], 40, 2, slice(37, 40)),
         (["+trainer.accumulate_grad_batches=2", "+trainer.val_check_interval=5"], 24, 0, slice(1, 4)),

@@ -85,7 +85,7 @@ DOMAINS: dict[str, Domain] = {
         ("data.val_size", either(one_of(0), integer(10, 59_990))),
         ("data.mean data.flip model.dropout classifier.label_smoothing scheduler.pct_start", number(0, 1)),
         ("data.std data.worker_timeout optimizer.lr bench.block_seconds bench.reference_loop.lr", POSITIVE),
-        ("scheduler.max_lr scheduler.div_factor scheduler.final_div_factor", POSITIVE),
+        ("optimizer.hidden_lr_factor scheduler.max_lr scheduler.div_factor scheduler.final_div_factor", POSITIVE),
         ("optimizer.momentum optimizer.weight_decay checkpoint.every_minutes", number(0)),
         ("callbacks.slow_run_notice.longer_than_minutes", number(0)),
         ("sweep.worst", number(-math.inf)),
