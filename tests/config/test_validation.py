@@ -43,7 +43,7 @@ INVALID = [
     ("optimizer.lr", float("inf"), "a number above 0"),
     ("optimizer.momentum", float("inf"), "a number of at least 0"),
     ("model.dropout", 1.5, "a number from 0 to 1"),
-    ("model.head", "dens", "one of dense, light"),
+    ("model.head", "dens", "one of dense, compact, light"),
     ("trainer.devices", 0, "an integer of at least 1 or auto or a list of devices"),
     ("trainer.limit_train_batches", 0, "an integer of at least 1 or a share"),
     ("trainer.limit_train_batches", 0.0, "an integer of at least 1 or a share"),
@@ -97,7 +97,7 @@ def test_a_key_without_a_domain_has_the_type_of_its_default(fashion_vgg: Command
 
 def test_every_domain_is_of_a_key_of_a_shipped_config() -> None:
     """A renamed key would leave its domain without effect."""
-    searched = [composed("train", "scheduler=triangular"), composed("bench", "bench=growth")]
+    searched = [composed("train", "scheduler=triangular", "optimizer=muon"), composed("bench", "bench=growth")]
     searched += [composed(name) for name in ("describe", "test", "export")]
     for key in validation.DOMAINS:
         parent, _, name = key.rpartition(".")

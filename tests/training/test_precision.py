@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from fashion_vgg.training import build, precision
 from tests.conftest import Command
-from tests.helpers import composed, only
+from tests.helpers import composed, only, read_summary
 
 PRECISIONS = ("bf16-mixed", "32-true")
 SLOW_BFLOAT16 = {"ONEDNN_MAX_CPU_ISA": "AVX2"}
@@ -33,10 +33,8 @@ def test_auto_is_replaced_by_a_precision_of_the_trainer() -> None:
 
 @pytest.mark.long
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the variable names an instruction set of x86-64")
-def test_a_resumed_run_keeps_the_precision_that_was_measured(
-    fashion_vgg: Command, tiny: list[str], tmp_path: Path
-) -> None:
-    auto = [*tiny, "trainer.precision=auto", "trainer.max_epochs=1"]
+def test_a_run_keeps_the_precision_that_was_measured(fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
+    auto = [*tiny, "trainer.precision=auto", "trainer.max_epochs=1", "trainer.limit_val_batches=1.0"]
     done = fashion_vgg("train", *auto, root=tmp_path, env=SLOW_BFLOAT16, fork=False)
     assert "Precision 32-true: this CPU multiplies bfloat16 at 0." in done.stdout, done.stderr
     run = only(tmp_path, "outputs/train/*/*")
@@ -44,3 +42,6 @@ def test_a_resumed_run_keeps_the_precision_that_was_measured(
     assert resumed.returncode == 0, resumed.stderr
     assert "Precision" not in resumed.stdout  # nothing was measured
     assert OmegaConf.load(run / "config.yaml").trainer.precision == "32-true"
+    tested = fashion_vgg("test", f"weights={run}", root=tmp_path)
+    assert (tested.returncode, tested.stderr) == (0, "")
+    assert f"test acc {read_summary(run)['final']['test/acc']:.4f}" in tested.stdout

@@ -22,7 +22,7 @@ pytestmark = [
 def filters_after_training(net: VGG, data_root: Path, folder: Path) -> Tensor:
     trainer, _ = trainer_for(folder, Whitening(), limit_train_batches=2, limit_val_batches=0)
     trainer.fit(ImageClassifier(net, partial(Muon, lr=0.1)), small_datamodule(data_root))
-    return net.state_dict()["blocks.0.0.weight"]
+    return net.get_parameter("blocks.0.0.weight")
 
 
 def small_net() -> VGG:

@@ -88,9 +88,9 @@ def resumable_checkpoints(path: Path) -> list[Path]:
     return [path] if path.is_file() else sorted(path.glob("last*.ckpt"), key=age)
 
 
-def keep_precision(cfg: DictConfig) -> None:
-    """Replace a precision of ``auto`` by that of the run that is resumed, which may have started elsewhere."""
-    run = _run_folder(Path(cfg.resume)) if cfg.resume else None
+def keep_precision(cfg: DictConfig, source: str | None) -> None:
+    """Replace a precision of ``auto`` by that of the run that ``source`` belongs to, which may be another machine's."""
+    run = _run_folder(Path(source)) if source else None
     if run and cfg.trainer.precision == "auto":
         cfg.trainer.precision = OmegaConf.select(recorded_config(run), "trainer.precision", default="auto")
 

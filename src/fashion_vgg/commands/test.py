@@ -25,6 +25,7 @@ def main(cfg: DictConfig) -> None:
     from fashion_vgg.checkpoints import weights
     from fashion_vgg.training import build
 
+    resume.keep_precision(cfg, cfg.weights)
     build.check_components(cfg)
     build.configure_lightning_logging()
     path = weights.weights_file(Path(cfg.weights))

@@ -58,7 +58,7 @@ def train(cfg: DictConfig) -> None:
     from fashion_vgg.training.memory_errors import friendly_errors
 
     gc.enable()
-    resume.keep_precision(cfg)
+    resume.keep_precision(cfg, cfg.resume)
     build.check_components(cfg)
     allocator.keep_freed_memory()
     build.configure_lightning_logging()
