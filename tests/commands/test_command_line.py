@@ -99,6 +99,14 @@ def test_help_lists_the_groups_and_common_overrides(fashion_vgg: Command) -> Non
     assert all(command in usage for command in ("train", "bench", "describe", "fetch"))
 
 
+def test_exit_handlers_run_before_the_teardown_is_skipped(fashion_vgg: Command, tmp_path: Path) -> None:
+    program = "import atexit; from fashion_vgg.__main__ import main; main(); atexit.register(print, 'the handler')"
+    args = ["train", "--cfg", "job"]
+    process = fashion_vgg.start(*args, root=tmp_path, program=["-c", program], fork=False)
+    done = process.result(60)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "the handler"), done.stderr
+
+
 def test_cfg_job_prints_the_whole_configuration(fashion_vgg: Command) -> None:
     done = fashion_vgg("train", "experiment=d2l", "--cfg", "job")
     config: Any = OmegaConf.create(done.stdout)
