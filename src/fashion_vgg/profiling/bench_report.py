@@ -53,9 +53,9 @@ def _loops(content: dict[str, Any]) -> Table:
 
 
 def _comparison(content: dict[str, Any]) -> Iterator[str]:
-    keys = ("gflop_per_image", "min_mb_per_image", "limit_images_per_sec")
-    for gflop, megabytes, limit in dict.fromkeys(tuple(loop[key] for key in keys) for loop in content["loops"]):
-        yield f"At least {gflop:.2f} GFLOP and {megabytes:.1f} MB per image: at most {limit:,.1f} images/s."
+    keys = ("gflop_per_image", "min_mb_per_image", "dtype", "limit_images_per_sec")
+    for gflop, megabytes, dtype, limit in dict.fromkeys(tuple(loop[key] for key in keys) for loop in content["loops"]):
+        yield f"At least {gflop:.2f} GFLOP and {megabytes:.1f} MB per image in {dtype}: at most {limit:,.1f} images/s."
     ratios, cost, data = content["ratios"], content["checkpoint_cost"], content["data"]
     slower = 1 / ratios["trainer_over_bare"] - 1
     yield (

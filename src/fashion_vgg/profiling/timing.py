@@ -48,6 +48,7 @@ class Result:
         return {
             "name": self.loop.name,
             "batch_size": batch_size,
+            "dtype": str(self.loop.dtype).removeprefix("torch."),
             "images_per_sec": speed,
             "images_per_sec_spread": batch_size * (1 / min(self.step_seconds) - 1 / max(self.step_seconds)) / 2,
             "step_seconds": self.step_seconds,
