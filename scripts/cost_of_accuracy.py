@@ -14,14 +14,17 @@ from matplotlib.figure import Figure
 from fashion_vgg.config.overrides import value_of
 
 Point = tuple[str, list[float], list[float]]
-"""The name of a recipe, and the accuracy and the minutes of each of its runs."""
+"""The name of a recipe, and the accuracy and the seconds of each of its runs."""
+
+TICKS = {10: "10 s", 20: "20 s", 30: "30 s", 60: "1 min", 120: "2 min", 300: "5 min", 600: "10 min", 1800: "30 min"}
+TICKS |= {3600: "1 h", 7200: "2 h", 14400: "4 h"}
 
 
 def read(sweep: Path) -> Point:
     """The finished runs of a sweep."""
     runs: list[dict[str, Any]] = [json.loads(path.read_text()) for path in sorted(sweep.glob("*/summary.json"))]
     name = value_of(runs[0]["overrides"], "experiment") or sweep.name
-    return name, [run["final"]["test/acc"] for run in runs], [run["wall_seconds"] / 60 for run in runs]
+    return name, [run["final"]["test/acc"] for run in runs], [run["wall_seconds"] for run in runs]
 
 
 def spread(values: list[float]) -> float:
@@ -32,24 +35,28 @@ def spread(values: list[float]) -> float:
 def table(points: list[Point]) -> str:
     """A Markdown row for each recipe."""
     rows = (
-        f"| `{name}` | {mean(accuracies):.4f} ± {spread(accuracies):.4f} | {60 * mean(minutes):,.1f} ± "
-        f"{60 * spread(minutes):.1f} s | {len(accuracies)} |"
-        for name, accuracies, minutes in points
+        f"| `{name}` | {mean(accuracies):.4f} ± {spread(accuracies):.4f} | {mean(seconds):,.1f} ± "
+        f"{spread(seconds):.1f} s | {len(accuracies)} |"
+        for name, accuracies, seconds in points
     )
     return "\n".join(["| experiment | test accuracy | time | seeds |", "| --- | --- | --- | ---: |", *rows])
 
 
 def plot(points: list[Point]) -> Figure:
-    """Accuracy over minutes, on a logarithmic axis, with the standard deviation over the seeds."""
+    """Accuracy over time, on a logarithmic axis, with the standard deviation over the seeds."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
-    for name, accuracies, minutes in points:
-        axes.errorbar(mean(minutes), mean(accuracies), yerr=spread(accuracies), fmt="o", capsize=3, color="tab:blue")
-        axes.annotate(name, (mean(minutes), mean(accuracies)), xytext=(8, -3), textcoords="offset points")
+    for name, accuracies, seconds in points:
+        axes.errorbar(mean(seconds), mean(accuracies), yerr=spread(accuracies), fmt="o", capsize=3, color="tab:blue")
+        axes.annotate(name, (mean(seconds), mean(accuracies)), xytext=(8, -3), textcoords="offset points")
+    longest = max(mean(seconds) for _, _, seconds in points)
     axes.set_xscale("log")
-    axes.set(xlabel="training time in minutes, with the evaluations", ylabel="test accuracy")
-    axes.margins(x=0.25, y=0.15)
-    axes.grid(alpha=0.3, which="both")
+    axes.set(xlabel="training time, with the evaluations", ylabel="test accuracy", xlim=(10, 2.5 * longest))
+    shown = [tick for tick in TICKS if tick < 2.5 * longest]
+    axes.set_xticks(shown, [TICKS[tick] for tick in shown])
+    axes.minorticks_off()
+    axes.margins(y=0.15)
+    axes.grid(alpha=0.3)
     return figure
 
 
