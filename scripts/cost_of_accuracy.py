@@ -3,15 +3,14 @@
 python scripts/cost_of_accuracy.py picture.png <sweep's folder> ...
 """
 
-import json
 import sys
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
 
 from matplotlib.figure import Figure
 
-from fashion_vgg.config.overrides import value_of
+from fashion_vgg.runs.run import find_runs
+from fashion_vgg.runs.table import Table
 
 Point = tuple[str, list[float], list[float]]
 """The name of a recipe, and the accuracy and the seconds of each of its runs."""
@@ -22,9 +21,9 @@ TICKS |= {3600: "1 h", 7200: "2 h", 14400: "4 h"}
 
 def read(sweep: Path) -> Point:
     """The finished runs of a sweep."""
-    runs: list[dict[str, Any]] = [json.loads(path.read_text()) for path in sorted(sweep.glob("*/summary.json"))]
-    name = value_of(runs[0]["overrides"], "experiment") or sweep.name
-    return name, [run["final"]["test/acc"] for run in runs], [run["wall_seconds"] for run in runs]
+    runs = [run for run in find_runs(sweep) if run.status == "finished"]
+    name = runs[0].settings.get("experiment", sweep.name)
+    return name, [run.summary["final"]["test/acc"] for run in runs], [run.summary["wall_seconds"] for run in runs]
 
 
 def spread(values: list[float]) -> float:
@@ -34,12 +33,16 @@ def spread(values: list[float]) -> float:
 
 def table(points: list[Point]) -> str:
     """A Markdown row for each recipe."""
-    rows = (
-        f"| `{name}` | {mean(accuracies):.4f} ± {spread(accuracies):.4f} | {mean(seconds):,.1f} ± "
-        f"{spread(seconds):.1f} s | {len(accuracies)} |"
+    rows = [
+        (
+            name,
+            f"{mean(accuracies):.4f} ± {spread(accuracies):.4f}",
+            f"{mean(seconds):,.1f} ± {spread(seconds):.1f} s",
+            str(len(accuracies)),
+        )
         for name, accuracies, seconds in points
-    )
-    return "\n".join(["| experiment | test accuracy | time | seeds |", "| --- | --- | --- | ---: |", *rows])
+    ]
+    return Table(["experiment", "test accuracy", "time", "seeds"], rows).markdown()
 
 
 def plot(points: list[Point]) -> Figure:

@@ -92,7 +92,7 @@ def test_runs_that_start_in_the_same_second_have_their_own_folders(fashion_vgg: 
 def test_help_lists_the_groups_and_common_overrides(fashion_vgg: Command) -> None:
     done = fashion_vgg("train", "--help")
     assert done.returncode == 0
-    groups = ("experiment: accuracy_93, ", "d2l, d2l_fast, finetune, speedrun", "model: ", "trainer: cpu, ddp")
+    groups = ("experiment: accuracy_93, best, d2l, d2l_fast, finetune, speedrun\n", "model: ", "trainer: cpu, ddp")
     for text in (*groups, "optimizer.lr=0.1", "data.val_size=5000"):
         assert text in done.stdout
     usage = fashion_vgg("--help").stdout

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from fashion_vgg.data import fashion_mnist
 from fashion_vgg.models.vgg import VGG
@@ -83,4 +83,6 @@ def test_a_block_that_cannot_whiten_is_refused(first_block: tuple[int, int], mes
 
 
 def test_a_larger_kernel_allows_more_filters() -> None:
-    assert isinstance(VGG([([5], 50), (1, 8)], image_size=28, head="light", whitening=True).blocks[0], nn.Sequential)
+    net = VGG([([5], 50), (1, 8)], image_size=28, head="light", whitening=True)
+    assert net.get_parameter("blocks.0.0.weight").shape == (50, 1, 5, 5)
+    assert net(torch.rand(2, 1, 28, 28)).shape == (2, 10)

@@ -31,7 +31,7 @@ def vgg_block(
     Raises:
         ValueError: a kernel size is even, so no padding preserves the map's size.
     """
-    kernels = [3] * convs if isinstance(convs, int) else list(convs)
+    kernels = kernel_sizes(convs)
     layers: list[nn.Module] = []
     for index, kernel in enumerate(kernels):
         if kernel == "lrn":
@@ -54,13 +54,18 @@ def vgg_block(
     return nn.Sequential(*layers)
 
 
+def kernel_sizes(convs: Convs) -> list[int | str]:
+    """The layers of a block as a list, with the 3x3 convolutions that a number stands for."""
+    return [3] * convs if isinstance(convs, int) else list(convs)
+
+
 def whitening_block(convs: Convs, in_channels: int, out_channels: int) -> nn.Sequential:
     """Build a first block of one `WhiteningConv2d`, a 2x2 max-pooling and a ReLU; shapes as in `vgg_block`.
 
     Raises:
         ValueError: there is more than one convolution, or the number of channels does not fit.
     """
-    kernels = [3] * convs if isinstance(convs, int) else list(convs)
+    kernels = kernel_sizes(convs)
     if len(kernels) != 1:
         raise ValueError(f"A whitening block has one convolution, not {len(kernels)}.")
     layer = WhiteningConv2d(in_channels, out_channels, int(kernels[0]))
