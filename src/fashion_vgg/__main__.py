@@ -16,8 +16,9 @@ from fashion_vgg.config.overrides import flags_first
 COMMANDS = {
     "fetch": "download the data set, as train does if it is missing",
     "train": "train a network, or a sweep of networks with -m",
-    "test": "loss and accuracy of a run's weights on the test set",
-    "export": "write a run's weights as safetensors, with a checksum",
+    "test": "loss and accuracy of a trained network on the test set",
+    "predict": "name the articles of clothing in pictures",
+    "export": "write a trained network as safetensors, for ONNX Runtime, or for torch.export",
     "bench": "measure training on this machine against the book's loop and the hardware's limit",
     "describe": "print what each layer of a network costs, compare networks, draw them",
     "runs": "list the runs, newest first",

@@ -1,4 +1,4 @@
-"""A network's weights: read from a run or a file, published as `safetensors`, loaded as initial weights."""
+"""A network's weights: read from a run or a file, and loaded as initial weights."""
 
 import hashlib
 import logging
@@ -8,11 +8,10 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 from torch import Tensor, nn
 
-from fashion_vgg import atomic
-from fashion_vgg.checkpoints import checkpoint_io
+from fashion_vgg.checkpoints import checkpoint_io, published
+from fashion_vgg.checkpoints.resume import resume_command
 from fashion_vgg.errors import UserError
 from fashion_vgg.models import torchvision_weights
 
@@ -35,23 +34,17 @@ def weights_file(path: Path) -> Path:
     for name in ("best.ckpt", "last.ckpt"):
         if (path / name).exists():
             return path / name
-    raise UserError(f"{path} has no checkpoint.")
+    raise UserError(f"{path} has no checkpoint. If it is an interrupted run, resume it: {resume_command(path)}")
 
 
 def load(path: Path) -> State:
-    """The network's weights in a checkpoint, or in a `publish`-ed file, whose checksum is verified."""
+    """The network's weights in a checkpoint, or in a `published` file, whose checksum is verified."""
     if path.suffix == ".safetensors":
-        return _load_published(path)
+        state, _ = published.read(path)
+        checkpoint_io.check_finite(state, path)
+        return state
     state = checkpoint_io.load(path)["state_dict"]
     return {name.removeprefix(_CLASSIFIER_PREFIX): value for name, value in state.items() if isinstance(value, Tensor)}
-
-
-def publish(state: Mapping[str, Tensor], path: Path) -> Path:
-    """Write weights to ``path``, and their SHA-256 beside it as ``sha256sum`` prints it; return the checksum's path."""
-    content = safetensors.torch.save({name: value.contiguous() for name, value in state.items()})
-    atomic.write(path, content)
-    atomic.write(_checksum_file(path), f"{hashlib.sha256(content).hexdigest()}  {path.name}\n")
-    return _checksum_file(path)
 
 
 def matching(state: Mapping[str, Any], module: nn.Module) -> dict[str, Any]:
@@ -99,21 +92,6 @@ def _check_match(state: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> None
     raise UserError(f"The weights are another network's: {what}.\nChoose the model that they were trained with.")
 
 
-def _load_published(path: Path) -> State:
-    try:
-        content, checksum = path.read_bytes(), _checksum_file(path).read_text()
-    except OSError as error:
-        raise UserError(f"{error.filename} cannot be read ({error.strerror}): both files are needed.") from error
-    if hashlib.sha256(content).hexdigest() != checksum.partition(" ")[0]:
-        raise UserError(f"{path} is truncated or altered: its SHA-256 is not the one in {_checksum_file(path).name}.")
-    try:
-        state = safetensors.torch.load(content)
-    except safetensors.SafetensorError as error:
-        raise UserError(f"{path} holds no weights ({error}).") from error
-    checkpoint_io.check_finite(state, path)
-    return state
-
-
 def _load_initial(path: Path) -> Mapping[str, Tensor]:
     path = weights_file(path)
     if not path.is_file():
@@ -148,7 +126,3 @@ def _in_our_names(state: Mapping[str, Tensor], net: nn.Module) -> dict[str, Tens
 
 def _without_head(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in state.items() if not name.startswith(_HEAD_PREFIXES)}
-
-
-def _checksum_file(path: Path) -> Path:
-    return path.with_name(f"{path.name}.sha256")

@@ -1,7 +1,8 @@
-"""``fashion-vgg export``: write a run's weights as `safetensors`, with their SHA-256 beside them."""
+"""``fashion-vgg export``: write a trained network as `safetensors`, for ONNX Runtime, or for `torch.export.load`."""
 
-from functools import partial
+import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hydra
 from omegaconf import DictConfig
@@ -10,23 +11,55 @@ from fashion_vgg.checkpoints import resume
 from fashion_vgg.config import validation
 from fashion_vgg.config.app import CONF
 from fashion_vgg.config.error_messages import reported_errors
+from fashion_vgg.inference import sources
 
-expand = partial(resume.with_recorded_overrides, key="weights")
-"""Add the overrides that the run of ``weights=`` recorded to the command line."""
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fashion_vgg.inference.export import Check
+
+expand = sources.expand
+
+NAMES = {"safetensors": "weights.safetensors", "onnx": "model.onnx", "torch_export": "model.pt2"}
+IMAGES = 256
+"""Of the test set, on which an exported network is compared."""
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="export")
 @reported_errors("export")
 def main(cfg: DictConfig) -> None:
     validation.check(cfg)
-    import torch
     from hydra.utils import instantiate
 
     from fashion_vgg.checkpoints import weights
+    from fashion_vgg.inference import export, model_card
 
+    resume.keep_precision(cfg, cfg.weights)
     path = weights.weights_file(Path(cfg.weights))
-    with torch.device("meta"):
-        net = instantiate(cfg.model)
-    output = Path(cfg.to) if cfg.to else path.with_name("weights.safetensors")
-    checksum = weights.publish(weights.matching(weights.load(path), net), output)
-    print(f"{output}\n{checksum}")
+    net = instantiate(cfg.model)
+    net.load_state_dict(weights.matching(weights.load(path), net))
+    card = model_card.of(path, cfg)
+    output = Path(cfg.to).expanduser() if cfg.to else path.with_name(NAMES[cfg.format])
+    check = export.write(net, card, lambda: test_images(cfg), output, cfg.format, cfg.preprocess)
+    print(report(output, check))
+
+
+def test_images(cfg: DictConfig) -> "Tensor":
+    """The first images of the test set, uint8 ``(N, 28, 28)``."""
+    from fashion_vgg.data import download, fashion_mnist
+
+    root = Path(cfg.data.root).expanduser()
+    download.fetch(root)
+    return fashion_mnist.load(root, "test")[0][:IMAGES]
+
+
+def report(output: Path, check: "Check | None") -> str:
+    """The file, its size and SHA-256, and how it compares with the network."""
+    content = output.read_bytes()
+    lines = [f"{output}: {len(content) / 1e6:.1f} MB, SHA-256 {hashlib.sha256(content).hexdigest()}"]
+    if check:
+        lines += [
+            f"Largest difference from the network's logits on {IMAGES} test images: {check.difference:.1e}",
+            f"{check.images_per_sec:,.0f} images/s, the network in PyTorch {check.network_images_per_sec:,.0f}",
+        ]
+    return "\n".join(lines)

@@ -89,8 +89,8 @@ DOMAINS: dict[str, Domain] = {
         ("optimizer.momentum optimizer.weight_decay checkpoint.every_minutes", number(0)),
         ("callbacks.slow_run_notice.longer_than_minutes", number(0)),
         ("sweep.worst", number(-math.inf)),
-        ("output_dir data.root checkpoint.folder weights trainer.strategy", TEXT),
-        ("init_weights resume sweep.resume to", OPTIONAL_TEXT),
+        ("output_dir data.root checkpoint.folder trainer.strategy", TEXT),
+        ("init_weights resume sweep.resume to weights", OPTIONAL_TEXT),
         ("model.conv_arch", list_of(_is_block, BLOCKS)),
         ("model.head", one_of("dense", "compact", "light")),
         ("compile", one_of(None, "default", "reduce-overhead", "max-autotune")),
@@ -108,11 +108,19 @@ DOMAINS: dict[str, Domain] = {
         ("trainer.limit_val_batches trainer.limit_test_batches", either(integer(0), number(0, 1))),
         ("bench.reference_loop.image_size", Domain(lambda v: _is_count(v) and v % 32 == 0, "a multiple of 32")),
         ("bench.growth.batch_size bench.growth.image_size", list_of(_is_count, "a list of integers above 0")),
-        ("format", one_of("table", "markdown", "json")),
+        ("top", integer(1)),
+        ("background", one_of("auto", "dark", "light")),
         ("picture", either(one_of(None), Domain(lambda v: Path(str(v)).suffix in PLOTS, "a .png, .svg or .pdf file"))),
     )
     for key in keys.split()
 }
+
+FORMATS = {
+    "describe": one_of("table", "markdown", "json"),
+    "predict": one_of("table", "csv", "json"),
+    "export": one_of("safetensors", "onnx", "torch_export"),
+}
+"""The values of ``format``, by command."""
 
 _TYPES: dict[type, Domain] = {
     bool: one_of(True, False),
@@ -132,7 +140,7 @@ _SHARED = {
 def check(cfg: DictConfig) -> None:
     """Raise UserError at the first class that is not allowed, or the first value that does not fit its key."""
     targets.check(cfg)
-    for key, domain in {**_types_of_defaults(), **DOMAINS}.items():
+    for key, domain in {**_types_of_defaults(), **DOMAINS, "format": FORMATS.get(_command(), TEXT)}.items():
         _check_value(cfg, key, domain)
     for key, sharing in _SHARED.items():
         for other in sharing if key in cfg else ():
@@ -154,13 +162,17 @@ def _check_value(cfg: DictConfig, key: str, domain: Domain) -> None:
 
 def _types_of_defaults() -> dict[str, Domain]:
     """A domain for every key of the command's default configuration: the type of its default."""
-    command = str(HydraConfig.get().job.config_name) if HydraConfig.initialized() else ""
+    command = _command()
     if not (CONF / f"{command}.yaml").exists():  # a stored configuration
         return {}
     defaults = OmegaConf.to_container(default_config(command, list(HydraConfig.get().overrides.task)))
     values = {key: value for key, value in flatten(defaults) if not str(value).startswith("${")}
     nodes = {key.rpartition(".")[0]: _NODE for key in values if "." in key}
     return nodes | {key: _TYPES[type(v)] for key, v in values.items() if type(v) in _TYPES and "._" not in key}
+
+
+def _command() -> str:
+    return str(HydraConfig.get().job.config_name) if HydraConfig.initialized() else ""
 
 
 def suggestion(word: str, words: Iterable[str]) -> str:

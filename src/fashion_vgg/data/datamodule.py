@@ -62,6 +62,7 @@ class FashionMNISTDataModule(L.LightningDataModule):
     def __post_init__(self) -> None:
         super().__init__()
         self.folder = Path(self.root).expanduser()
+        self.preprocess = transforms.Preprocess(self.image_size, self.channels, self.mean, self.std)
 
     @property
     def eval_stage(self) -> Literal["val", "test"]:
@@ -111,13 +112,6 @@ class FashionMNISTDataModule(L.LightningDataModule):
         if self.erase:
             images = transforms.erase(images, self.erase)
         return images
-
-    def preprocess(self, images: Tensor) -> Tensor:
-        """Convert uint8 ``(N, 28, 28)`` to the network's input: resized, scaled, normalized, channels repeated."""
-        scaled = transforms.resize_batch(images, self.image_size)
-        if (self.mean, self.std) != (0.0, 1.0):
-            scaled.sub_(self.mean).div_(self.std)
-        return scaled.expand(-1, self.channels, -1, -1)
 
     def _to_dataset(self, images: Tensor, labels: Tensor) -> TensorDataset:
         """Store a split on the device that trains, unless worker processes have to read it."""

@@ -1,4 +1,4 @@
-"""Transforms of a whole batch on the device that stores it: random augmentation, then resizing and scaling.
+"""Transforms of a whole batch on the device that stores it: random augmentation, then preprocessing.
 
 The augmentations keep uint8 ``(N, 28, 28)`` and draw new random numbers for every image. They run before the images are
 resized, so their cost does not depend on the network's image size.
@@ -6,9 +6,39 @@ resized, so their cost does not depend on the network's image size.
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
+
+
+class Preprocess(nn.Module):
+    """Converts uint8 images ``(N, H, W)`` to a network's input, float32 ``(N, channels, image_size, image_size)``.
+
+    The images are resized and scaled to [0, 1] (`resize_batch`) and normalized; the grey channel is repeated.
+
+    Args:
+        image_size: height and width in pixels.
+        channels: number of times the grey channel is repeated; 3 for a network trained on RGB images.
+        mean: subtracted from every pixel.
+        std: divides every pixel after ``mean`` is subtracted.
+    """
+
+    def __init__(self, image_size: int, channels: int = 1, mean: float = 0.0, std: float = 1.0) -> None:
+        super().__init__()
+        self.image_size = image_size
+        self.channels = channels
+        self.mean = mean
+        self.std = std
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the network's input; see the class for shapes."""
+        return self.normalize(resize_batch(images, self.image_size))
+
+    def normalize(self, scaled: Tensor) -> Tensor:
+        """Normalize images in [0, 1], ``(N, 1, H, W)``, and repeat their channel."""
+        if (self.mean, self.std) != (0.0, 1.0):
+            scaled = (scaled - self.mean) / self.std
+        return scaled.expand(-1, self.channels, -1, -1)
 
 
 def resize_batch(images: Tensor, size: int) -> Tensor:

@@ -1,5 +1,6 @@
 """The LightningModule, the Trainer and its callbacks."""
 
+from fashion_vgg.training.callbacks.class_metrics import ClassMetrics as ClassMetrics
 from fashion_vgg.training.callbacks.divergence_guard import DivergenceGuard as DivergenceGuard
 from fashion_vgg.training.callbacks.history import History as History
 from fashion_vgg.training.callbacks.prediction_plots import PredictionPlots as PredictionPlots

@@ -1,0 +1,68 @@
+"""Weights to pass on: one `safetensors` file that describes its network and contains its own SHA-256."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from fashion_vgg import atomic
+from fashion_vgg.errors import UserError
+
+Card = dict[str, Any]
+"""The description of a network, as JSON; see `fashion_vgg.inference.model_card`."""
+
+_KEY = "model_card"  # one key, since safetensors writes several in random order
+
+
+def write(path: Path, state: Mapping[str, Tensor], card: Card) -> None:
+    """Write weights and their description atomically; ``sha256`` is added to the description."""
+    state = {name: value.contiguous() for name, value in state.items()}
+    card = {**card, "sha256": _sha256(state, card)}
+    atomic.write(path, safetensors.torch.save(state, {"format": "pt", _KEY: json.dumps(card)}))
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], Card]:
+    """The weights and their description.
+
+    Raises:
+        UserError: the file cannot be read, was not written by `write`, or is truncated or altered.
+    """
+    card = read_card(path)
+    try:
+        state = safetensors.torch.load(path.read_bytes())
+    except safetensors.SafetensorError as error:
+        raise UserError(f"{path} is truncated or altered ({error}).") from error
+    expected = card.pop("sha256", None)
+    if _sha256(state, card) != expected:
+        raise UserError(f"{path} is truncated or altered: its SHA-256 is not the one in its metadata.")
+    return state, {**card, "sha256": expected}
+
+
+def read_card(path: Path) -> Card:
+    """The description alone, not verified; errors as in `read`."""
+    try:
+        with safetensors.safe_open(path, "np") as file:
+            card = json.loads((file.metadata() or {})[_KEY])
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror or error}).") from error
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise UserError(f"{path} is truncated or altered ({error}).") from error
+    except KeyError:
+        raise UserError(f"{path} has no description of its network: use a file of `fashion-vgg export`.") from None
+    if not isinstance(card, dict):
+        raise UserError(f"{path} is truncated or altered: its description is no mapping.")
+    return card
+
+
+def _sha256(state: Mapping[str, Tensor], card: Card) -> str:
+    digest = hashlib.sha256(json.dumps(card, sort_keys=True).encode())
+    for name, value in sorted(state.items()):
+        digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+        digest.update(value.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

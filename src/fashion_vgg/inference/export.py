@@ -1,0 +1,139 @@
+"""Writes a network for other programs: as weights, for ONNX Runtime, or for `torch.export.load`.
+
+A file appears only after it was loaded again and its outputs were compared with the network's.
+"""
+
+import json
+import logging
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from timeit import repeat
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fashion_vgg import atomic
+from fashion_vgg.checkpoints import published
+from fashion_vgg.checkpoints.published import Card
+from fashion_vgg.data.transforms import Preprocess
+from fashion_vgg.errors import TrainingError, UserError
+
+TOLERANCE = 1e-4
+"""The largest accepted difference between two logits: float32 arithmetic in another order."""
+OPSET = 20
+Forward = Callable[[Tensor], Tensor]
+
+
+class Check(NamedTuple):
+    """An exported file against the network, on real images."""
+
+    difference: float
+    images_per_sec: float
+    network_images_per_sec: float
+
+
+class ExportablePreprocess(nn.Module):
+    """`Preprocess` for images of 28 px in operations that ONNX has; from float32 or uint8 ``(N, 28, 28)``.
+
+    Like PIL, it rounds to bytes after resizing the rows and after resizing the columns.
+    """
+
+    def __init__(self, preprocess: Preprocess) -> None:
+        super().__init__()
+        self.preprocess = preprocess
+        if preprocess.image_size < 28:
+            raise UserError(f"preprocess=true does not fit image_size={preprocess.image_size}: use 28 or more.")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the network's input."""
+        pixels, side = images.unsqueeze(1).float(), self.preprocess.image_size
+        for size in ((28, side), (side, side)) if side != 28 else ():
+            pixels = (F.interpolate(pixels, size, mode="bilinear", align_corners=False) + 0.5).floor()
+        return self.preprocess.normalize(pixels / 255)
+
+
+def write(
+    net: nn.Module, card: Card, test_images: Callable[[], Tensor], path: Path, kind: str, preprocess: bool
+) -> Check | None:
+    """Export a network.
+
+    Args:
+        net: in float32.
+        card: its description, which is stored in the file's metadata.
+        test_images: reads images of the test set, uint8 ``(N, 28, 28)``, for the comparison.
+        path: of the new file.
+        kind: ``safetensors``, ``onnx`` or ``torch_export``.
+        preprocess: the exported network takes uint8 ``(N, 28, 28)`` and preprocesses them, instead of float32
+            ``(N, channels, image_size, image_size)``. Not for ``safetensors``.
+
+    Raises:
+        UserError: a needed package is not installed, or the options do not fit.
+        TrainingError: the outputs differ by more than `TOLERANCE`; no file is written.
+    """
+    if kind == "safetensors":
+        if preprocess:
+            raise UserError("preprocess=true does not fit format=safetensors, which holds only weights.")
+        published.write(path, net.state_dict(), card)
+        return None
+    prepare = Preprocess(**card["preprocessing"])
+    # In another memory format, torch.export takes the weights for incomplete.
+    net = net.eval().to(memory_format=torch.contiguous_format)
+    model = nn.Sequential(ExportablePreprocess(prepare), net) if preprocess else net
+    inputs = test_images() if preprocess else prepare(test_images())
+    card = card | {"input": f"{str(inputs.dtype).removeprefix('torch.')} (N, {', '.join(map(str, inputs.shape[1:]))})"}
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
+        file = Path(folder, path.name)
+        exported = (_to_onnx if kind == "onnx" else _to_torch_export)(model, inputs, card, file)
+        result = _compare(exported, inputs, lambda x: net(prepare(x)) if preprocess else net(x))
+        if not result.difference <= TOLERANCE:  # also if it is NaN
+            problem = f"its outputs differ by {result.difference:.1e} from the network's, more than {TOLERANCE:.0e}"
+            raise TrainingError(f"{path} was not written: {problem}.")
+        atomic.write(path, file.read_bytes())
+    return result
+
+
+def _to_onnx(model: nn.Module, inputs: Tensor, card: Card, file: Path) -> Forward:
+    import onnx
+    import onnxruntime
+
+    for name in ("onnxscript", "onnx_ir"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    program: Any = torch.onnx.export(
+        model,
+        (inputs[:2].clone(),),  # a slice would be stored with the whole batch
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=["images"],
+        output_names=["logits"],
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        verbose=False,
+    )
+    proto = program.model_proto
+    onnx.helper.set_model_props(proto, {key: _text(value) for key, value in card.items()})
+    onnx.save(proto, file)
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    return lambda x: torch.from_numpy(session.run(None, {"images": x.numpy()})[0])
+
+
+def _to_torch_export(model: nn.Module, inputs: Tensor, card: Card, file: Path) -> Forward:
+    program = torch.export.export(model, (inputs[:2].clone(),), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    torch.export.save(program, file, extra_files={"model_card.json": json.dumps(card)})
+    loaded: Forward = torch.export.load(file).module()
+    return loaded
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+@torch.no_grad()
+def _compare(exported: Forward, inputs: Tensor, network: Forward) -> Check:
+    difference = max(float((exported(x) - network(x)).abs().max()) for x in (inputs, inputs[:1]))
+    return Check(difference, *(_images_per_sec(forward, inputs) for forward in (exported, network)))
+
+
+def _images_per_sec(forward: Forward, inputs: Tensor) -> float:
+    return len(inputs) / min(repeat(lambda: forward(inputs), number=1, repeat=5))

@@ -1,0 +1,53 @@
+"""The description of a trained network: what it takes to build it again, to feed it, and to trust it."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from fashion_vgg.checkpoints import published
+from fashion_vgg.checkpoints.published import Card
+from fashion_vgg.checkpoints.run_folder import CONFIG, recorded_config
+from fashion_vgg.checkpoints.weights import weights_file
+from fashion_vgg.data.fashion_mnist import CLASS_NAMES
+from fashion_vgg.errors import UserError
+from fashion_vgg.runs.run import Run
+
+PREPROCESSING = ("image_size", "channels", "mean", "std")
+
+
+def of(path: Path, cfg: DictConfig | None = None) -> Card:
+    """The description of the network in a run's folder, in a checkpoint there, or in an exported file.
+
+    Its keys are ``network`` (the config of the model), ``preprocessing`` (the arguments of `Preprocess`), ``classes``,
+    ``precision`` and ``batch_size`` of its evaluation, ``command``, ``commit`` and ``metrics`` of its training. The
+    metrics are those of the weights in the file; an unfinished run has none.
+
+    Args:
+        path: the folder or the file.
+        cfg: the configuration of the training, instead of the recorded one.
+
+    Raises:
+        UserError: the file has no description, or the folder no recorded configuration.
+    """
+    file = weights_file(path)
+    if file.suffix == ".safetensors":
+        return published.read_card(file)
+    folder = file.parent
+    if cfg is None and not (folder / CONFIG).exists():
+        raise UserError(f"{folder} is not a run's folder: it has no {CONFIG}, which describes the network.")
+    settings: Any = OmegaConf.to_container(cfg or recorded_config(folder), resolve=True)
+    classes = settings["model"].get("num_classes", len(CLASS_NAMES))
+    run = Run(folder)
+    tested = run.metrics if run.summary and file == weights_file(folder) else {}
+    return {
+        "network": settings["model"],
+        "preprocessing": {key: settings["data"][key] for key in PREPROCESSING},
+        "classes": CLASS_NAMES if classes == len(CLASS_NAMES) else [str(label) for label in range(classes)],
+        "precision": settings["trainer"]["precision"],
+        "batch_size": settings["batch_size"],
+        "command": shlex.join(["fashion-vgg", "train", *run.overrides]),
+        "commit": run.summary.get("git_commit"),
+        "metrics": {name: value for name, value in tested.items() if name.endswith(("/acc", "/loss"))},
+    }

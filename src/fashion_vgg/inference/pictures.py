@@ -1,0 +1,166 @@
+"""Reads pictures of any size and colour as images of the data set's format: uint8 ``(28, 28)``, light on black.
+
+The conversion follows that of the data set (Xiao et al., 2017, section 2): the border is trimmed, the longer side
+becomes 28 px, the shorter side is padded, and the article is light on a black background.
+"""
+
+import glob
+import io
+import os
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+from PIL import Image, ImageFilter, ImageOps
+from torch import Tensor
+
+from fashion_vgg.errors import UserError
+
+SIDE = 28
+MAX_PIXELS = 89_000_000
+"""PIL's limit for a picture that may be a decompression bomb."""
+_WORKING_SIDE = 280
+"""Larger pictures are reduced to this side first: noise averages out, and the rest takes less time."""
+_TOLERANCE = 26
+"""Differences from the background up to a tenth of the range belong to it."""
+
+Background = Literal["auto", "dark", "light"]
+Picture: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | np.ndarray[Any, Any] | Tensor
+
+
+def separate(images: Picture | Iterable[Picture]) -> Iterable[Picture]:
+    """Several pictures as they are, one picture as a sequence of one.
+
+    An array ``(N, H, W)`` is N grey pictures, unless it is ``(H, W, 3)`` or ``(H, W, 4)``: one picture in colour.
+    """
+    if isinstance(images, np.ndarray | Tensor):
+        return images if images.ndim == 4 or (images.ndim == 3 and images.shape[2] not in (3, 4)) else [images]
+    return [images] if isinstance(images, str | os.PathLike | bytes | Image.Image) else images
+
+
+def read(picture: Picture, background: Background = "auto") -> Tensor:
+    """Convert a picture to the data set's format, uint8 ``(28, 28)``.
+
+    A grey picture of 28x28 pixels counts as an image of the data set: at most its lightness is inverted.
+
+    Args:
+        picture: a file, its content, a PIL image, or a uint8 array or tensor ``(H, W)``, ``(H, W, 3)`` or
+            ``(H, W, 4)``.
+        background: of the picture. ``auto`` is ``light`` if the border's mean is above the middle grey, which is right
+            for all 70,000 images of Fashion-MNIST and for their negatives.
+
+    Raises:
+        UserError: it is not a picture that PIL can read, too large, or shows nothing.
+    """
+    image = _open(picture)
+    grey = _to_grey(ImageOps.exif_transpose(image))
+    if _is_light(grey) if background == "auto" else background == "light":
+        grey = ImageOps.invert(grey)
+    if grey.size != (SIDE, SIDE):
+        grey = _centred(grey)
+    return torch.from_numpy(np.array(grey))
+
+
+def _open(picture: Picture) -> Image.Image:
+    if isinstance(picture, Image.Image):
+        return picture
+    if isinstance(picture, np.ndarray | Tensor):
+        return _from_array(np.asarray(picture))
+    name = "The input" if isinstance(picture, bytes) else str(picture)
+    if not isinstance(picture, bytes) and not Path(picture).is_file():
+        raise UserError(f"{name}: no such file.")
+    file: Any = io.BytesIO(picture) if isinstance(picture, bytes) else picture
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of PIL about unusual metadata; the number of pixels is checked here
+            image = Image.open(file, formats=_formats())
+            if image.width * image.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            image.draft("RGB", (_WORKING_SIDE, _WORKING_SIDE))  # JPEG: decode at a fraction of the size
+            image.load()
+    except Image.DecompressionBombError:
+        raise UserError(f"{name}: more than {MAX_PIXELS // 10**6} million pixels. Reduce it first.") from None
+    except Exception as error:  # PIL raises a dozen types
+        reason = error.strerror if isinstance(error, PermissionError) else "not a picture that PIL can read, or damaged"
+        raise UserError(f"{name}: {reason}.") from error
+    return image
+
+
+def _formats() -> list[str]:
+    """PIL's formats without EPS, for which it starts Ghostscript."""
+    Image.init()
+    return [name for name in Image.OPEN if name != "EPS"]
+
+
+def _from_array(array: "np.ndarray[Any, Any]") -> Image.Image:
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
+        raise UserError(
+            f"An array of {array.dtype} {array.shape} is no picture: "
+            "use uint8 of shape (H, W), (H, W, 3) or (H, W, 4), or (N, H, W) for several grey pictures."
+        )
+    return Image.fromarray(array)
+
+
+def _to_grey(image: Image.Image) -> Image.Image:
+    if image.mode[0] in "IF":  # 16 or 32 bits per pixel
+        values = np.asarray(image, dtype=np.float64)
+        low, high = values.min(), values.max()
+        return Image.fromarray(((values - low) * (255 / max(high - low, 1e-9))).round().astype(np.uint8))
+    if not image.has_transparency_data:
+        return image.convert("L")
+    grey, alpha = image.convert("LA").split()
+    opaque = np.asarray(grey)[np.asarray(alpha) > 127]
+    paper = 255 if opaque.size and opaque.mean() < 128 else 0  # what the article stands out against
+    return Image.composite(grey, Image.new("L", grey.size, paper), alpha)
+
+
+def _border(grey: Image.Image) -> "np.ndarray[Any, Any]":
+    pixels = np.asarray(grey)
+    return np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
+
+
+def _is_light(grey: Image.Image) -> bool:
+    return bool(_border(grey).mean() > 127)
+
+
+def _centred(grey: Image.Image) -> Image.Image:
+    """Subtract the background, trim it, and pad the article to a square of the data set's size."""
+    grey = grey.copy()
+    grey.thumbnail((_WORKING_SIDE, _WORKING_SIDE))
+    level = int(np.median(_border(grey)))
+    grey = grey.point([max(0, round((value - level) * 255 / max(1, 255 - level))) for value in range(256)])
+    article = grey.filter(ImageFilter.MedianFilter(3)).point(lambda value: 255 * (value > _TOLERANCE))
+    box = article.getbbox()
+    if box is None:
+        raise UserError("nothing stands out from the background; set background=dark or background=light.")
+    grey = grey.point(lambda value: value * (value > _TOLERANCE)).crop(box)
+    return ImageOps.pad(grey, (SIDE, SIDE), Image.Resampling.BILINEAR)
+
+
+def find(names: Iterable[str]) -> list[str]:
+    """The files that names of files, folders and glob patterns stand for; ``-`` stands for the standard input.
+
+    Of a folder, all files with the extension of a picture, also in its subfolders, sorted by name.
+
+    Raises:
+        UserError: a name stands for no file.
+    """
+    files = []
+    for name in names:
+        path = Path(name).expanduser()
+        if path.is_dir():
+            found = sorted(
+                str(file) for file in path.rglob("*") if file.suffix.lower() in Image.registered_extensions()
+            )
+        elif name == "-" or path.exists():
+            found = [str(path)]
+        else:
+            found = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 # an absolute pattern, too
+        if not found:
+            what = "the folder has no picture" if path.is_dir() else "no such file, and no file matches it"
+            raise UserError(f"images={name}: {what}.")
+        files += found
+    return files

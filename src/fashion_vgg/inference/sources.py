@@ -1,0 +1,70 @@
+"""Finds the weights that ``weights=`` names. Imports neither torch nor Lightning."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from fashion_vgg.checkpoints import resume, run_folder
+from fashion_vgg.config.overrides import key_of, quoted, safe_overrides, value_of
+from fashion_vgg.errors import UserError
+from fashion_vgg.runs.run import Run, find_runs
+
+SPEEDRUN = Path(__file__).with_name("speedrun.safetensors")
+"""Weights of ``experiment=speedrun`` that are part of the package."""
+
+
+def find(name: str | None) -> Path:
+    """The run's folder or the file that ``weights=name`` means.
+
+    Args:
+        name: a path; ``last``, the newest finished run; ``best``, the finished run with the highest accuracy on a
+            validation split; ``speedrun``, the weights in the package. None: the newest finished run, or else those
+            in the package.
+
+    Raises:
+        UserError: there is no such run or path.
+    """
+    match name:
+        case None:
+            return next((run.folder for run in _finished()), SPEEDRUN)
+        case "speedrun":
+            return SPEEDRUN
+        case "last":
+            return _first(_finished(), "no run is finished: train one with `fashion-vgg train`, or use speedrun")
+        case "best":
+            # The test set selects nothing: runs without a validation split do not compete.
+            scored = [(score, run) for run in _finished() if (score := run.score("val/acc")) is not None]
+            ranked = [run for _, run in sorted(scored, key=lambda pair: -pair[0])]
+            return _first(ranked, "no finished run has a validation split: train with data.val_size=5000, or use last")
+        case _:
+            path = Path(name).expanduser().absolute()
+            if not path.exists():
+                words = "last, best and speedrun are names; anything else is a path"
+                raise UserError(f"weights={name}: no such folder or file ({words}).")
+            return path
+
+
+def expand(argv: Sequence[str]) -> list[str]:
+    """Put the overrides with which the network of ``weights=`` was trained before those of the command line."""
+    path = find(value_of(argv, "weights"))
+    own = [word for word in argv if key_of(word) != "weights"]
+    named = f"weights={quoted(str(path))}"
+    if path.suffix != ".safetensors":
+        return resume.with_recorded_overrides([*own, named], "weights")
+    from fashion_vgg.checkpoints import published  # imports torch
+
+    _, _, *recorded = shlex.split(published.read_card(path)["command"])
+    given = {key_of(word) for word in own}
+    return [*(word for word in safe_overrides(recorded) if key_of(word) not in given), *own, named]
+
+
+def _finished() -> list[Run]:
+    """The finished runs in the outputs folder, newest first."""
+    root = run_folder.outputs_folder()
+    return [run for run in find_runs(root) if run.status == "finished"] if root.is_dir() else []
+
+
+def _first(runs: Sequence[Run], problem: str) -> Path:
+    if not runs:
+        raise UserError(f"{run_folder.outputs_folder()}: {problem}.")
+    return runs[0].folder.absolute()
