@@ -18,11 +18,14 @@ COMMANDS = {
     "train": "train a network, or a sweep of networks with -m",
     "test": "loss and accuracy of a trained network on the test set",
     "predict": "name the articles of clothing in pictures",
+    "analyze": "show where a trained network is wrong and overconfident, and what its layers respond to",
+    "serve": "show the network in a browser",
     "export": "write a trained network as safetensors, for ONNX Runtime, or for torch.export",
     "bench": "measure training on this machine against the book's loop and the hardware's limit",
     "describe": "print what each layer of a network costs, compare networks, draw them",
     "runs": "list the runs, newest first",
     "report": "compare the runs of a sweep: a table, and a page with their curves",
+    "completion": "print a script that completes this command line in bash, zsh or fish",
 }
 
 

@@ -24,7 +24,7 @@ def write(path: Path, state: Mapping[str, Tensor], card: Card) -> None:
     """Write weights and their description atomically; ``sha256`` is added to the description."""
     state = {name: value.contiguous() for name, value in state.items()}
     card = {**card, "sha256": _sha256(state, card)}
-    atomic.write(path, safetensors.torch.save(state, {"format": "pt", _KEY: json.dumps(card)}))
+    atomic.write(path, safetensors.torch.save(state, {_KEY: json.dumps(card)}))
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], Card]:

@@ -11,6 +11,7 @@ from fashion_vgg.checkpoints import resume
 from fashion_vgg.config import validation
 from fashion_vgg.config.app import CONF
 from fashion_vgg.config.error_messages import reported_errors
+from fashion_vgg.errors import UserError
 from fashion_vgg.inference import sources
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ def main(cfg: DictConfig) -> None:
     net.load_state_dict(weights.matching(weights.load(path), net))
     card = model_card.of(path, cfg)
     output = Path(cfg.to).expanduser() if cfg.to else path.with_name(NAMES[cfg.format])
+    if not output.absolute().parent.is_dir():
+        raise UserError(f"to={cfg.to}: there is no folder {output.absolute().parent}.")
     check = export.write(net, card, lambda: test_images(cfg), output, cfg.format, cfg.preprocess)
     print(report(output, check))
 

@@ -97,8 +97,9 @@ def rows(predicted: "Iterable[tuple[str, Prediction]]", top: int) -> Iterator[Ro
 
 def write_table(predicted: "Iterable[tuple[str, Prediction]]", top: int) -> None:
     cells = [[f"{cell:.3f}" if isinstance(cell, float) else cell for cell in row] for row in rows(predicted, top)]
-    if cells:
-        print(Table(header(top), cells).text())
+    if cells:  # the image last: a table never truncates its last column
+        (image, *names), table = header(top), [[*row[1:], row[0]] for row in cells]
+        print(Table([*names, image], table).text())
 
 
 def write_csv(predicted: "Iterable[tuple[str, Prediction]]", top: int) -> None:

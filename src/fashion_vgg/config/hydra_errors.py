@@ -13,7 +13,11 @@ from fashion_vgg.config.app import CONF, default_config, groups
 from fashion_vgg.config.overrides import flatten, key_of
 from fashion_vgg.config.validation import DOMAINS, suggestion
 
-_EXTRAS = {"joblib": "joblib", "optuna": "optuna", "plotly": "report", "ray": "ray", "submitit": "submitit"}
+_EXTRAS = {
+    **{"joblib": "joblib", "optuna": "optuna", "plotly": "report", "ray": "ray", "submitit": "submitit"},
+    **{"captum": "analyze", "cleanlab": "analyze", "gradio": "serve"},
+    **{"onnx": "onnx", "onnxruntime": "onnx", "onnxscript": "onnx"},
+}
 """The package, and the extra of fashion-vgg that installs it."""
 
 

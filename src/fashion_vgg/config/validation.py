@@ -89,7 +89,7 @@ DOMAINS: dict[str, Domain] = {
         ("optimizer.momentum optimizer.weight_decay checkpoint.every_minutes", number(0)),
         ("callbacks.slow_run_notice.longer_than_minutes", number(0)),
         ("sweep.worst", number(-math.inf)),
-        ("output_dir data.root checkpoint.folder trainer.strategy", TEXT),
+        ("output_dir data.root checkpoint.folder trainer.strategy host", TEXT),
         ("init_weights resume sweep.resume to weights", OPTIONAL_TEXT),
         ("model.conv_arch", list_of(_is_block, BLOCKS)),
         ("model.head", one_of("dense", "compact", "light")),
@@ -109,7 +109,11 @@ DOMAINS: dict[str, Domain] = {
         ("bench.reference_loop.image_size", Domain(lambda v: _is_count(v) and v % 32 == 0, "a multiple of 32")),
         ("bench.growth.batch_size bench.growth.image_size", list_of(_is_count, "a list of integers above 0")),
         ("top", integer(1)),
+        ("port", integer(0, 65_535)),
         ("background", one_of("auto", "dark", "light")),
+        ("images", either(TEXT, list_of(lambda v: isinstance(v, str) and v != "", "a list of files"))),
+        ("split", one_of("test", "val")),
+        ("image", either(one_of(None), integer(0))),
         ("picture", either(one_of(None), Domain(lambda v: Path(str(v)).suffix in PLOTS, "a .png, .svg or .pdf file"))),
     )
     for key in keys.split()

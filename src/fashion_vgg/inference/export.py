@@ -12,7 +12,6 @@ from timeit import repeat
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fashion_vgg import atomic
@@ -20,6 +19,7 @@ from fashion_vgg.checkpoints import published
 from fashion_vgg.checkpoints.published import Card
 from fashion_vgg.data.transforms import Preprocess
 from fashion_vgg.errors import TrainingError, UserError
+from fashion_vgg.inference.exportable import ExportablePreprocess
 
 TOLERANCE = 1e-4
 """The largest accepted difference between two logits: float32 arithmetic in another order."""
@@ -33,26 +33,6 @@ class Check(NamedTuple):
     difference: float
     images_per_sec: float
     network_images_per_sec: float
-
-
-class ExportablePreprocess(nn.Module):
-    """`Preprocess` for images of 28 px in operations that ONNX has; from float32 or uint8 ``(N, 28, 28)``.
-
-    Like PIL, it rounds to bytes after resizing the rows and after resizing the columns.
-    """
-
-    def __init__(self, preprocess: Preprocess) -> None:
-        super().__init__()
-        self.preprocess = preprocess
-        if preprocess.image_size < 28:
-            raise UserError(f"preprocess=true does not fit image_size={preprocess.image_size}: use 28 or more.")
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the network's input."""
-        pixels, side = images.unsqueeze(1).float(), self.preprocess.image_size
-        for size in ((28, side), (side, side)) if side != 28 else ():
-            pixels = (F.interpolate(pixels, size, mode="bilinear", align_corners=False) + 0.5).floor()
-        return self.preprocess.normalize(pixels / 255)
 
 
 def write(
@@ -81,7 +61,7 @@ def write(
     prepare = Preprocess(**card["preprocessing"])
     # In another memory format, torch.export takes the weights for incomplete.
     net = net.eval().to(memory_format=torch.contiguous_format)
-    model = nn.Sequential(ExportablePreprocess(prepare), net) if preprocess else net
+    model = nn.Sequential(ExportablePreprocess(prepare), net).eval() if preprocess else net
     inputs = test_images() if preprocess else prepare(test_images())
     card = card | {"input": f"{str(inputs.dtype).removeprefix('torch.')} (N, {', '.join(map(str, inputs.shape[1:]))})"}
     with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:

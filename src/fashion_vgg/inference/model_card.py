@@ -21,8 +21,9 @@ def of(path: Path, cfg: DictConfig | None = None) -> Card:
     """The description of the network in a run's folder, in a checkpoint there, or in an exported file.
 
     Its keys are ``network`` (the config of the model), ``preprocessing`` (the arguments of `Preprocess`), ``classes``,
-    ``precision`` and ``batch_size`` of its evaluation, ``command``, ``commit`` and ``metrics`` of its training. The
-    metrics are those of the weights in the file; an unfinished run has none.
+    ``precision`` and ``batch_size`` of its evaluation, ``split`` (the images held out for validation), ``command``,
+    ``commit`` and ``metrics`` of its training. The metrics are those of the weights in the file; an unfinished run has
+    none.
 
     Args:
         path: the folder or the file.
@@ -36,7 +37,8 @@ def of(path: Path, cfg: DictConfig | None = None) -> Card:
         return published.read_card(file)
     folder = file.parent
     if cfg is None and not (folder / CONFIG).exists():
-        raise UserError(f"{folder} is not a run's folder: it has no {CONFIG}, which describes the network.")
+        remedy = "use a run's folder, or a file of `fashion-vgg export`"
+        raise UserError(f"{file}: no {CONFIG} beside it describes its network: {remedy}.")
     settings: Any = OmegaConf.to_container(cfg or recorded_config(folder), resolve=True)
     classes = settings["model"].get("num_classes", len(CLASS_NAMES))
     run = Run(folder)
@@ -47,6 +49,7 @@ def of(path: Path, cfg: DictConfig | None = None) -> Card:
         "classes": CLASS_NAMES if classes == len(CLASS_NAMES) else [str(label) for label in range(classes)],
         "precision": settings["trainer"]["precision"],
         "batch_size": settings["batch_size"],
+        "split": {"val_size": settings["data"]["val_size"], "split_seed": settings["data"]["split_seed"]},
         "command": shlex.join(["fashion-vgg", "train", *run.overrides]),
         "commit": run.summary.get("git_commit"),
         "metrics": {name: value for name, value in tested.items() if name.endswith(("/acc", "/loss"))},

@@ -1,7 +1,7 @@
 """Reads pictures of any size and colour as images of the data set's format: uint8 ``(28, 28)``, light on black.
 
 The conversion follows that of the data set (Xiao et al., 2017, section 2): the border is trimmed, the longer side
-becomes 28 px, the shorter side is padded, and the article is light on a black background.
+becomes 28 px, the shorter side is padded, and the article is light on black.
 """
 
 import glob
@@ -127,17 +127,16 @@ def _is_light(grey: Image.Image) -> bool:
 
 
 def _centred(grey: Image.Image) -> Image.Image:
-    """Subtract the background, trim it, and pad the article to a square of the data set's size."""
+    """Remove the background, trim it, use the whole range of grey, and pad to a square of the data set's size."""
     grey = grey.copy()
     grey.thumbnail((_WORKING_SIDE, _WORKING_SIDE))
     level = int(np.median(_border(grey)))
-    grey = grey.point([max(0, round((value - level) * 255 / max(1, 255 - level))) for value in range(256)])
-    article = grey.filter(ImageFilter.MedianFilter(3)).point(lambda value: 255 * (value > _TOLERANCE))
-    box = article.getbbox()
+    grey = grey.point([value - level if value - level > _TOLERANCE else 0 for value in range(256)])
+    box = grey.filter(ImageFilter.MedianFilter(3)).getbbox()  # without single bright pixels
     if box is None:
         raise UserError("nothing stands out from the background; set background=dark or background=light.")
-    grey = grey.point(lambda value: value * (value > _TOLERANCE)).crop(box)
-    return ImageOps.pad(grey, (SIDE, SIDE), Image.Resampling.BILINEAR)
+    article = ImageOps.autocontrast(grey.crop(box))
+    return ImageOps.pad(article, (SIDE, SIDE), Image.Resampling.LANCZOS)
 
 
 def find(names: Iterable[str]) -> list[str]:

@@ -1,0 +1,139 @@
+"""The sections of an analysis: of the network's predictions, and of what happens inside it."""
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from fashion_vgg.analysis import plots
+from fashion_vgg.analysis.evaluation import BINS, Evaluation
+from fashion_vgg.analysis.page import Section
+from fashion_vgg.inference import inside
+
+MISTAKES = 6 * plots.COLUMNS
+LABEL_ISSUES = 3 * plots.COLUMNS
+"""At most, of the grids of images."""
+
+
+def of_predictions(evaluation: Evaluation) -> list[Section]:
+    """Errors by class, calibration, accuracy by coverage, the most confident mistakes."""
+    return [
+        _confusion(evaluation),
+        _classes(evaluation),
+        _calibration(evaluation),
+        _coverage(evaluation),
+        _mistakes(evaluation),
+    ]
+
+
+def of_labels(evaluation: Evaluation) -> Section:
+    """Images whose label is probably wrong; ModuleNotFoundError without cleanlab."""
+    issues = evaluation.label_issues()
+    shown = issues[:LABEL_ISSUES]
+    text = (
+        f"The network contradicts {len(issues):,} labels so clearly that confident learning (Northcutt et al., 2021) "
+        "counts them as probable label errors; the least plausible come first. Above each image: its label → the "
+        "prediction. Images that are hard to tell apart are among them, so look before you remove one."
+    )
+    return Section("label_errors", "Likely label errors", text, _grid(evaluation, shown))
+
+
+def of_layers(net: nn.Module, evaluation: Evaluation, index: int, inputs: Tensor) -> list[Section]:
+    """First filters, and the feature maps of one image, whose network input is ``(1, C, H, W)``."""
+    filters = inside.first_filters(net)
+    size = "x".join(map(str, filters.shape[-2:]))
+    maps = [block[0] for block in inside.feature_maps(net, inputs)]
+    return [
+        Section(
+            "filters",
+            "Filters of the first layer",
+            f"The {len(filters)} filters of {size} pixels: red adds to a response, blue subtracts from it.",
+            plots.filters(filters),
+        ),
+        Section(
+            "feature_maps",
+            "Feature maps",
+            f"{_name(evaluation, index)}. For each block, the channels with the largest mean response to this image.",
+            plots.feature_maps(evaluation.images[index], maps),
+        ),
+    ]
+
+
+def of_regions(net: nn.Module, evaluation: Evaluation, index: int, inputs: Tensor) -> Section:
+    """Grad-CAM of one image for the predicted and for the true class; ModuleNotFoundError without captum."""
+    targets = list(dict.fromkeys([int(evaluation.predictions[index]), int(evaluation.labels[index])]))
+    maps = [inside.grad_cam(net, inputs, [target])[0] for target in targets]
+    titles = [f"{evaluation.classes[t]} ({float(evaluation.probabilities[index, t]):.1%})" for t in targets]
+    text = (
+        f"{_name(evaluation, index)}. Which regions speak for a class, from blue to red (Selvaraju et al., 2017), and "
+        "its probability."
+    )
+    return Section("grad_cam", "Grad-CAM", text, plots.grad_cam(evaluation.images[index], maps, titles))
+
+
+def _name(evaluation: Evaluation, index: int) -> str:
+    label, predicted = (evaluation.classes[int(t[index])] for t in (evaluation.labels, evaluation.predictions))
+    return f"Image {index} ({label}), classified as {predicted}"
+
+
+def _confusion(evaluation: Evaluation) -> Section:
+    matrix = evaluation.confusion.clone().fill_diagonal_(0)
+    true, predicted = divmod(int(matrix.argmax()), len(matrix))
+    text = (
+        f"Most frequent confusion: {int(matrix[true, predicted])} images of the class {evaluation.classes[true]} were "
+        f"classified as {evaluation.classes[predicted]}. The colour is the share of the row."
+    )
+    return Section("confusion", "Confusion matrix", text, plots.confusion(evaluation.confusion, evaluation.classes))
+
+
+def _classes(evaluation: Evaluation) -> Section:
+    values = evaluation.by_class()
+    header = ["class", *values, "images"]
+    images = evaluation.labels.bincount(minlength=len(evaluation.classes)).tolist()
+    rows = [
+        [name, *(f"{float(column[row]):.3f}" for column in values.values()), f"{images[row]:,}"]
+        for row, name in enumerate(evaluation.classes)
+    ]
+    text = (
+        "Precision: the share of the images classified as this class that belong to it. Recall: the share of the "
+        "class's images that were found. F1: their harmonic mean."
+    )
+    return Section("classes", "Precision, recall and F1", text, plots.class_metrics(evaluation), [header, *rows])
+
+
+def _calibration(evaluation: Evaluation) -> Section:
+    temperature, before, after = evaluation.calibrated()
+    errors = f"{before.calibration_error():.3f} before and {after.calibration_error():.3f} after"
+    text = (
+        f"The expected calibration error over {BINS} bins is the mean distance of confidence and accuracy. Dividing "
+        f"the logits by a temperature of {temperature:.3f}, fitted on one half of the images, makes the network "
+        f"{'less' if temperature > 1 else 'more'} confident. On the other half, shown here, the error is {errors}."
+    )
+    return Section("calibration", "Calibration", text, plots.reliability(before, after))
+
+
+def _coverage(evaluation: Evaluation) -> Section:
+    text = (
+        "If the least confident tenth of the images is left to a human, the accuracy on the others is "
+        f"{evaluation.accuracy_of(0.9):.4f}; on all images it is {evaluation.accuracy_of(1):.4f}."
+    )
+    return Section("coverage", "Accuracy without the least confident images", text, plots.coverage(evaluation))
+
+
+def _mistakes(evaluation: Evaluation) -> Section:
+    mistakes = evaluation.mistakes()
+    shown = mistakes[:MISTAKES]
+    text = (
+        f"The {len(shown)} most confident of {len(mistakes):,} mistakes. Above each image: its label → the prediction."
+    )
+    return Section("mistakes", "Most confident mistakes", text, _grid(evaluation, shown))
+
+
+def _grid(evaluation: Evaluation, indices: Tensor) -> Figure:
+    return plots.image_grid(evaluation.images[indices], captions(evaluation, indices))
+
+
+def captions(evaluation: Evaluation, indices: Tensor) -> Sequence[str]:
+    """Two lines for each image: its label, and the prediction."""
+    names, labels, predictions = evaluation.classes, evaluation.labels[indices], evaluation.predictions[indices]
+    return [f"{names[a]}\n→ {names[b]}" for a, b in zip(labels.tolist(), predictions.tolist(), strict=True)]

@@ -1,0 +1,167 @@
+"""`fashion-vgg export` to each format, read again by the program that the format is for; `fashion-vgg test`."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fashion_vgg.checkpoints import published
+from fashion_vgg.data import fashion_mnist
+from fashion_vgg.data.transforms import Preprocess
+from fashion_vgg.errors import TrainingError
+from fashion_vgg.inference import export, predictor
+from fashion_vgg.inference.exportable import ExportablePreprocess
+from tests.conftest import Command
+from tests.helpers import only, read_summary, weights
+
+pytestmark = pytest.mark.long
+
+
+@pytest.fixture(scope="module")
+def run(fashion_vgg: Command, tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished training at 32 px that was tested on the whole test set."""
+    root = tmp_path_factory.mktemp("run")
+    done = fashion_vgg("train", *tiny, "image_size=32", "trainer.limit_val_batches=1.0", root=root)
+    assert done.returncode == 0, done.stderr
+    return only(root, "outputs/train/*/*")
+
+
+@pytest.fixture(scope="module")
+def images(data_root: Path) -> Tensor:
+    return fashion_mnist.load(data_root, "test")[0][:256]
+
+
+class TestExport:
+    def test_safetensors_contains_the_weights_and_their_description(self, fashion_vgg: Command, run: Path) -> None:
+        done = fashion_vgg("export", f"weights={run}")
+        assert (done.returncode, done.stderr) == (0, "")
+        path = run / "weights.safetensors"
+        assert re.fullmatch(rf"{path}: 0\.\d MB, SHA-256 [0-9a-f]{{64}}\n", done.stdout)
+        state, card = published.read(path)
+        expected = weights(run)
+        assert state.keys() == expected.keys()
+        assert all(torch.equal(state[name], value) for name, value in expected.items())
+        assert card["classes"] == list(fashion_mnist.CLASS_NAMES)
+        assert card["preprocessing"] == {"image_size": 32, "channels": 1, "mean": 0.0, "std": 1.0}
+        assert card["metrics"]["test/acc"] == read_summary(run)["final"]["test/acc"]
+
+    @pytest.mark.parametrize("preprocess", ["false", "true"])
+    def test_onnx_runtime_computes_the_same_logits(
+        self, fashion_vgg: Command, run: Path, images: Tensor, tmp_path: Path, preprocess: str
+    ) -> None:
+        path = tmp_path / "vgg.onnx"
+        done = fashion_vgg("export", f"weights={run}", "format=onnx", f"preprocess={preprocess}", f"to={path}")
+        assert (done.returncode, done.stderr) == (0, "")
+        check_report(done.stdout, path)
+        network = predictor.load(run)
+        inputs = images if preprocess == "true" else network.preprocess(images)
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        for batch in (inputs, inputs[:1]):
+            [logits] = session.run(None, {"images": batch.numpy()})
+            assert np.abs(logits - network.logits(images[: len(batch)]).numpy()).max() < 1e-4
+        metadata = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+        assert json.loads(metadata["classes"]) == list(fashion_mnist.CLASS_NAMES)
+        assert json.loads(metadata["preprocessing"])["image_size"] == 32
+        assert metadata["input"] == ("uint8 (N, 28, 28)" if preprocess == "true" else "float32 (N, 1, 32, 32)")
+
+    def test_torch_export_loads_without_this_package(
+        self, fashion_vgg: Command, run: Path, images: Tensor, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "vgg.pt2"
+        done = fashion_vgg("export", f"weights={run}", "format=torch_export", "preprocess=true", f"to={path}")
+        assert (done.returncode, done.stderr) == (0, "")
+        check_report(done.stdout, path)
+        torch.save(images, tmp_path / "images.pt")
+        program = (
+            "import sys, torch; files = {'model_card.json': ''};"
+            "program = torch.export.load(sys.argv[1] + '/vgg.pt2', extra_files=files);"
+            "images = torch.load(sys.argv[1] + '/images.pt');"
+            "torch.save(program.module()(images), sys.argv[1] + '/logits.pt'); print(files['model_card.json']);"
+            "assert 'fashion_vgg' not in sys.modules"
+        )
+        loaded = fashion_vgg.start(str(tmp_path), program=("-c", program), fork=False).result()
+        assert loaded.returncode == 0, loaded.stderr
+        assert json.loads(loaded.stdout)["classes"] == list(fashion_mnist.CLASS_NAMES)
+        expected = predictor.load(run).logits(images)
+        assert torch.allclose(torch.load(tmp_path / "logits.pt"), expected, rtol=0, atol=1e-4)
+
+    def test_a_file_that_differs_from_the_network_is_not_written(
+        self, run: Path, images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        network = predictor.load(run)
+        monkeypatch.setattr(export, "TOLERANCE", -1.0)
+        with pytest.raises(TrainingError, match=r"vgg.onnx was not written: its outputs differ by \d"):
+            export.write(network.net, network.card, lambda: images[:4], tmp_path / "vgg.onnx", "onnx", False)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_options_that_do_not_fit_are_reported(self, fashion_vgg: Command, run: Path) -> None:
+        for words, message in (
+            (["preprocess=true"], "preprocess=true does not fit format=safetensors"),
+            (["format=onnxx"], "format=onnxx does not fit: use one of safetensors, onnx, torch_export."),
+            (["format=onnx", f"to={run}/none/vgg.onnx"], f"to={run}/none/vgg.onnx: there is no folder {run}/none."),
+        ):
+            done = fashion_vgg("export", f"weights={run}", *words)
+            assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+            assert message in done.stderr
+
+
+@pytest.mark.parametrize("size", [14, 27, 28, 32, 96, 100, 224])
+def test_exported_preprocessing_is_bit_identical(images: Tensor, size: int) -> None:
+    preprocess = Preprocess(size, channels=3, mean=0.449, std=0.226)
+    assert torch.equal(ExportablePreprocess(preprocess)(images[:50]), preprocess(images[:50]))
+
+
+def check_report(stdout: str, path: Path) -> None:
+    size, difference, speed = stdout.splitlines()
+    assert size.startswith(f"{path}: {path.stat().st_size / 1e6:.1f} MB, SHA-256 ")
+    [largest] = re.findall("Largest difference from the network's logits on 256 test images: (.*)", difference)
+    assert float(largest) < 1e-4
+    assert re.fullmatch(r"[\d,]+ images/s, the network in PyTorch [\d,]+", speed)
+
+
+class TestTest:
+    def test_it_repeats_the_recorded_values(self, fashion_vgg: Command, run: Path) -> None:
+        recorded = read_summary(run)["final"]
+        done = fashion_vgg("test", f"weights={run}")
+        assert (done.returncode, done.stderr) == (0, "")
+        values = f"test loss {recorded['test/loss']:.4f}, test acc {recorded['test/acc']:.4f}"
+        assert done.stdout == f"{values}: {run / 'last.ckpt'}\nEqual to the recorded values.\n"
+
+    def test_an_override_is_used_and_the_recorded_values_are_shown_beside(
+        self, fashion_vgg: Command, run: Path
+    ) -> None:
+        done = fashion_vgg("test", f"weights={run}", "trainer.limit_test_batches=2")
+        assert done.returncode == 0, done.stderr
+        measured, recorded = done.stdout.splitlines()
+        assert measured.startswith("test loss ")
+        assert recorded == f"Recorded: test loss {read_summary(run)['final']['test/loss']:.4f}, test acc " + (
+            f"{read_summary(run)['final']['test/acc']:.4f}."
+        )
+
+    def test_by_class_they_are_the_rows_of_the_confusion_matrix(
+        self, fashion_vgg: Command, run: Path, data_root: Path
+    ) -> None:
+        done = fashion_vgg("test", f"weights={run}", "per_class=true")
+        assert done.returncode == 0, done.stderr
+        rows = [re.split("  +", line) for line in done.stdout.splitlines()[4:]]
+        images, labels = fashion_mnist.load(data_root, "test")
+        logits = predictor.load(run).logits(images)
+        for label, (name, count, loss, accuracy) in enumerate(rows):
+            own = labels == label
+            assert (name, count) == (fashion_mnist.CLASS_NAMES[label], "1,000")
+            assert float(accuracy) == pytest.approx(float((logits[own].argmax(1) == label).double().mean()), abs=1e-4)
+            assert float(loss) == pytest.approx(float(F.cross_entropy(logits[own], labels[own])), abs=1e-4)
+
+    def test_the_weights_in_the_package_need_no_run(
+        self, fashion_vgg: Command, data_root: Path, tmp_path: Path
+    ) -> None:
+        done = fashion_vgg("test", f"data.root={data_root}", root=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert re.match(r"test loss 0\.255\d, test acc 0\.919\d: .*speedrun\.safetensors", done.stdout)
