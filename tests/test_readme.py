@@ -3,15 +3,17 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import safetensors.torch
-from hydra.utils import instantiate
+from PIL import Image
 
 from fashion_vgg.config import validation
+from fashion_vgg.data import fashion_mnist
+from fashion_vgg.inference import sources
 from tests.conftest import Command
 from tests.helpers import composed
 
@@ -20,14 +22,17 @@ FOLDERS = (".", "conf", "outputs/results", "scripts", "tests")
 README = {folder: (ROOT / folder / "README.md").read_text() for folder in FOLDERS}
 TEXT = "\n".join(README.values())
 MISTAKES = re.findall(r"^\$ fashion-vgg (.*)\n(.*)$", TEXT, re.MULTILINE)
-PROGRAM = re.findall(r"```python\n(.*?)```", README["."], re.DOTALL)[0]
+PROGRAMS = [
+    re.findall(rf"```python\n({first}.*?)```", TEXT, re.DOTALL)[0] for first in ("import fashion_vgg", "from functools")
+]
 
 
 def commands() -> list[str]:
     """The arguments of every `fashion-vgg` in a code block or in backticks, without comments and placeholders."""
     found = re.findall(r"^ *fashion-vgg (.*?)(?:\s+#.*)?$|`fashion-vgg ([^`]*)`", TEXT, re.MULTILINE)
     arguments = {re.sub(r"\S*[<>]\S*|\.\.\.", "", block or inline).strip() for block, inline in found}
-    return sorted(words for words in arguments if " " in words and "-cp" not in words)
+    # What completion prints is tested in the shells.
+    return sorted(words for words in arguments if " " in words and not re.search("-cp|^completion", words))
 
 
 def overrides_in_tables() -> list[str]:
@@ -104,11 +109,11 @@ def test_the_users_own_parts_train_test_and_resume(fashion_vgg: Command, data_ro
 
 
 @pytest.mark.long
-def test_the_program_runs(data_root: Path, tmp_path: Path) -> None:
-    net = instantiate(composed("train", "experiment=speedrun").model)
-    state = {name: value.contiguous() for name, value in net.state_dict().items()}
-    safetensors.torch.save_file(state, tmp_path / "weights.safetensors")
-    program = PROGRAM.replace("~/.cache/fashion-vgg", str(data_root))
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_program_runs(data_root: Path, tmp_path: Path, program: str) -> None:
+    shutil.copy(sources.SPEEDRUN, tmp_path / "weights.safetensors")
+    Image.fromarray(fashion_mnist.load(data_root, "test")[0][0].numpy()).save(tmp_path / "shoe.jpg")
+    program = program.replace("~/.cache/fashion-vgg", str(data_root))
     env = os.environ | {"PYTHONWARNINGS": "default"}
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

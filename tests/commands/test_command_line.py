@@ -58,7 +58,9 @@ def test_a_mistake_is_reported_in_at_most_two_lines(
     assert not list(tmp_path.rglob("last.ckpt"))
 
 
-@pytest.mark.parametrize("command", ["train", "test", "export", "describe", "bench", "fetch"])
+@pytest.mark.parametrize(
+    "command", ["train", "test", "predict", "analyze", "serve", "export", "describe", "bench", "fetch"]
+)
 def test_parallel_launchers_can_pickle_a_command(command: str) -> None:
     cloudpickle.dumps(importlib.import_module(f"fashion_vgg.commands.{command}").main.__wrapped__)
 

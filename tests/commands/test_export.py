@@ -101,6 +101,15 @@ class TestExport:
             export.write(network.net, network.card, lambda: images[:4], tmp_path / "vgg.onnx", "onnx", False)
         assert list(tmp_path.iterdir()) == []
 
+    @pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
+    def test_a_missing_extra_is_reported(self, fashion_vgg: Command, run: Path, tmp_path: Path, package: str) -> None:
+        """A package that cannot be imported is what is missing in an environment without the extra."""
+        program = f"import sys; sys.modules[{package!r}] = None; from fashion_vgg.__main__ import main; main()"
+        words = ["export", f"weights={run}", "format=onnx", f"to={tmp_path}/vgg.onnx"]
+        done = fashion_vgg.start(*words, program=("-c", program)).result()
+        assert (done.returncode, done.stderr) == (2, f"{package} is not installed: pip install 'fashion-vgg[onnx]'.\n")
+        assert list(tmp_path.iterdir()) == []
+
     def test_options_that_do_not_fit_are_reported(self, fashion_vgg: Command, run: Path) -> None:
         for words, message in (
             (["preprocess=true"], "preprocess=true does not fit format=safetensors"),
@@ -164,4 +173,4 @@ class TestTest:
     ) -> None:
         done = fashion_vgg("test", f"data.root={data_root}", root=tmp_path)
         assert done.returncode == 0, done.stderr
-        assert re.match(r"test loss 0\.255\d, test acc 0\.919\d: .*speedrun\.safetensors", done.stdout)
+        assert re.match(r"test loss 0\.255\d, test acc 0\.919\d: speedrun \(in the package\)", done.stdout)

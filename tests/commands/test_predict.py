@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 import fashion_vgg as package
+from fashion_vgg.checkpoints import published
 from fashion_vgg.data import fashion_mnist
 from fashion_vgg.inference import predictor, sources
 from tests.conftest import Command
@@ -84,7 +85,7 @@ def test_unreadable_files_are_reported_and_the_others_classified(fashion_vgg: Co
     assert [row[0] for row in cells] == ["ankle boot", "pullover", "trouser"]
     assert [row[-1] for row in cells] == [str(pictures / name) for name in ("0.png", "1.png", "2.png")]
     weights, text, zero, last = done.stderr.splitlines()
-    assert weights.startswith(f"Weights: {sources.SPEEDRUN} (fashion-vgg train experiment=speedrun")
+    assert weights.startswith("Weights: speedrun (in the package), fashion-vgg train experiment=speedrun")
     for line, name in ((text, "text.png"), (zero, "zero.jpg")):
         assert line == f"{pictures / name}: not a picture that PIL can read, or damaged."
     assert last == "2 of 5 pictures could not be classified."
@@ -170,6 +171,26 @@ def test_a_run_without_a_checkpoint_is_reported(fashion_vgg: Command, run: Path,
     assert done.stderr == (
         f"{tmp_path} has no checkpoint. If it is an interrupted run, resume it: fashion-vgg train resume={tmp_path}\n"
     )
+
+
+def test_an_unfinished_run_is_used_and_said_to_be(fashion_vgg: Command, run: Path, tmp_path: Path) -> None:
+    for name in ("config.yaml", "last.ckpt"):
+        (tmp_path / name).write_bytes((run / name).read_bytes())
+    done = fashion_vgg("predict", str(run / "result.png"), f"weights={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == f"Weights: {tmp_path / 'last.ckpt'}, fashion-vgg train (not finished)\n"
+
+
+def test_a_description_cannot_run_code(fashion_vgg: Command, run: Path, tmp_path: Path) -> None:
+    marker, path = tmp_path / "marker", tmp_path / "weights.safetensors"
+    card = package.load("speedrun").card
+    for target in ("os.mkdir", "lightning.Trainer"):
+        network = {"_target_": target, **({"path": str(marker)} if target == "os.mkdir" else {})}
+        published.write(path, {}, card | {"network": network})
+        done = fashion_vgg("predict", str(run / "result.png"), f"weights={path}")
+        assert done.returncode == 2
+        assert "does not fit: a configuration may instantiate" in done.stderr or "which is no network" in done.stderr
+    assert not marker.exists()
 
 
 def test_other_numbers_of_classes_have_numbers_for_names(data_root: Path) -> None:

@@ -62,6 +62,7 @@ def test_code_in_a_checkpoint_never_runs(
         (run / name).write_bytes((undisturbed.folder / name).read_bytes())
     lines = [
         ["test", f"weights={hostile}"],
+        ["predict", f"images={undisturbed.folder / 'result.png'}", f"weights={run}"],
         ["train", *small, f"init_weights={shutil.copy(hostile, tmp_path / 'last.pth')}"],
         ["train", f"resume={run}"],
         ["train", f"resume={hostile}"],

@@ -65,6 +65,7 @@ def class_metrics(evaluation: Evaluation) -> Figure:
 def reliability(before: Evaluation, after: Evaluation) -> Figure:
     """Plot accuracy against confidence, as trained and after temperature scaling, and how many images each bin has."""
     figure = Figure(figsize=(9, 4.6), layout="constrained")
+    figure.get_layout_engine().set(wspace=0.06)  # type: ignore[union-attr, call-arg]
     upper, lower = figure.subplots(2, 2, sharex=True, sharey="row", height_ratios=[3, 1])
     for title, evaluation, axes, counts in zip(
         ("as trained", "after temperature scaling"), (before, after), upper, lower, strict=True

@@ -47,7 +47,7 @@ def main(cfg: DictConfig) -> None:
     build.configure_lightning_logging()
     files = pictures.find(cfg.images if OmegaConf.is_list(cfg.images) else [cfg.images])
     network = predictor.load(cfg.weights)
-    print(f"Weights: {network.card['weights']} ({network.card['command']})", file=sys.stderr)
+    print(network.origin, file=sys.stderr)
     failed: list[str] = []
     write = {"table": write_table, "csv": write_csv, "json": write_json}[cfg.format]
     write(predictions(network, files, cfg, failed), min(cfg.top, len(network.classes)))

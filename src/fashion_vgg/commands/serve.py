@@ -29,7 +29,7 @@ def main(cfg: DictConfig) -> None:
 
         build.configure_lightning_logging()
         network = predictor.load(cfg.weights)
-        print(f"Weights: {network.card['weights']} ({network.card['command']})", file=sys.stderr)
+        print(network.origin, file=sys.stderr)
         blocks = page.build(network, cfg.background, write_examples(Path(cfg.data.root).expanduser(), Path(folder)))
         with page.serving(blocks, cfg.host, port, cfg.open_browser) as address:
             print(f"Serving on {address} (Ctrl-C ends it)", flush=True)

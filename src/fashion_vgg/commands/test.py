@@ -45,7 +45,7 @@ def main(cfg: DictConfig) -> None:
     if trainer.is_global_zero:
         card = model_card.of(path, cfg)
         measured = {name: float(trainer.callback_metrics[name]) for name in METRICS}
-        print(f"{shown(measured)}: {path}")
+        print(f"{shown(measured)}: {sources.shown(path)}")
         if recorded := {name: card["metrics"][name] for name in METRICS if name in card["metrics"]}:
             print("Equal to the recorded values." if recorded == measured else f"Recorded: {shown(recorded)}.")
         if cfg.per_class:

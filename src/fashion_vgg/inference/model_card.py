@@ -22,8 +22,8 @@ def of(path: Path, cfg: DictConfig | None = None) -> Card:
 
     Its keys are ``network`` (the config of the model), ``preprocessing`` (the arguments of `Preprocess`), ``classes``,
     ``precision`` and ``batch_size`` of its evaluation, ``split`` (the images held out for validation), ``command``,
-    ``commit`` and ``metrics`` of its training. The metrics are those of the weights in the file; an unfinished run has
-    none.
+    ``commit``, ``finished`` and ``metrics`` of its training. The metrics are those of the weights in the file, if the
+    run is finished.
 
     Args:
         path: the folder or the file.
@@ -52,5 +52,6 @@ def of(path: Path, cfg: DictConfig | None = None) -> Card:
         "split": {"val_size": settings["data"]["val_size"], "split_seed": settings["data"]["split_seed"]},
         "command": shlex.join(["fashion-vgg", "train", *run.overrides]),
         "commit": run.summary.get("git_commit"),
+        "finished": bool(run.summary),
         "metrics": {name: value for name, value in tested.items() if name.endswith(("/acc", "/loss"))},
     }

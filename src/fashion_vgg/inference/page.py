@@ -100,6 +100,7 @@ def serving(blocks: gr.Blocks, host: str, port: int, open_browser: bool) -> Iter
         enable_monitoring=False,
         max_file_size=MAX_FILE_SIZE,
         footer_links=[],
+        app_kwargs={"openapi_url": None},
         theme=gr.themes.Default(primary_hue="blue", secondary_hue="blue", font=FONTS, font_mono=FONTS),
         css=STYLE,
     )

@@ -92,6 +92,12 @@ class Predictor:
         """The batch size of the training's evaluation: another one may round differently."""
         return int(self.card["batch_size"])
 
+    @property
+    def origin(self) -> str:
+        """A line about the weights: where they are from, and the command of their training."""
+        unfinished = "" if self.card["finished"] else " (not finished)"
+        return f"Weights: {self.card['weights']}, {self.card['command']}{unfinished}"
+
 
 def load(weights_name: str | Path | None = None) -> Predictor:
     """Load a trained network.
@@ -104,11 +110,11 @@ def load(weights_name: str | Path | None = None) -> Predictor:
     Raises:
         UserError: there are no such weights, they are damaged, or they do not fit their description.
     """
-    path = sources.find(None if weights_name is None else str(weights_name))
+    path = weights.weights_file(sources.find(None if weights_name is None else str(weights_name)))
     card = model_card.of(path)
     net = build(card)
-    net.load_state_dict(weights.matching(weights.load(weights.weights_file(path)), net))
-    return Predictor(net, card | {"weights": str(weights.weights_file(path))})
+    net.load_state_dict(weights.matching(weights.load(path), net))
+    return Predictor(net, card | {"weights": sources.shown(path)})
 
 
 def build(card: Card) -> nn.Module:

@@ -39,9 +39,14 @@ def find(name: str | None) -> Path:
         case _:
             path = Path(name).expanduser().absolute()
             if not path.exists():
-                words = "last, best and speedrun are names; anything else is a path"
-                raise UserError(f"weights={name}: no such folder or file ({words}).")
+                words = "last, best and speedrun are names, anything else is a path"
+                raise UserError(f"weights={name}: no such folder or file. Of the values, {words}.")
             return path
+
+
+def shown(path: Path) -> str:
+    """The path of weights, or the name of those in the package."""
+    return "speedrun (in the package)" if path == SPEEDRUN else str(path)
 
 
 def expand(argv: Sequence[str]) -> list[str]:
