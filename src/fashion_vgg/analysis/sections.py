@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from fashion_vgg.analysis import plots
+from fashion_vgg.analysis import inside, plots
 from fashion_vgg.analysis.evaluation import BINS, Evaluation
 from fashion_vgg.analysis.page import Section
-from fashion_vgg.inference import inside
 
 MISTAKES = 6 * plots.COLUMNS
 LABEL_ISSUES = 3 * plots.COLUMNS

@@ -14,6 +14,7 @@ from fashion_vgg.config import validation
 from fashion_vgg.config.app import CONF
 from fashion_vgg.config.error_messages import reported_errors
 from fashion_vgg.errors import UserError
+from fashion_vgg.inference import sources
 
 # torch is imported late, as in `train`.
 if TYPE_CHECKING:
@@ -28,13 +29,14 @@ if TYPE_CHECKING:
 @reported_errors("analyze")
 def main(cfg: DictConfig) -> None:
     validation.check(cfg)
+    weights = sources.find(cfg.weights)
     from fashion_vgg.analysis import page, sections, values
     from fashion_vgg.analysis.evaluation import Evaluation
     from fashion_vgg.inference import predictor
     from fashion_vgg.training import build
 
     build.configure_lightning_logging()
-    network = predictor.load(cfg.weights)
+    network = predictor.load(weights)
     images, labels = read_split(cfg, network)
     evaluation = Evaluation(images, labels, network.logits(images), network.classes)
     shown = [*sections.of_predictions(evaluation), *of_network(cfg, network, evaluation)]

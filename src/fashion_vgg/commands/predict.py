@@ -15,6 +15,7 @@ from fashion_vgg.config.app import CONF
 from fashion_vgg.config.error_messages import reported_errors
 from fashion_vgg.config.overrides import quoted
 from fashion_vgg.errors import UserError
+from fashion_vgg.inference import sources
 from fashion_vgg.runs.table import Table
 
 # torch is imported late, as in `train`.
@@ -39,14 +40,15 @@ def expand(argv: Sequence[str]) -> list[str]:
 @reported_errors("predict")
 def main(cfg: DictConfig) -> None:
     validation.check(cfg)
+    if OmegaConf.is_missing(cfg, "images"):
+        raise UserError("Name a picture, a folder or a pattern: fashion-vgg predict shoe.jpg")
+    weights = sources.find(cfg.weights)
     from fashion_vgg.inference import pictures, predictor
     from fashion_vgg.training import build
 
-    if OmegaConf.is_missing(cfg, "images"):
-        raise UserError("Name a picture, a folder or a pattern: fashion-vgg predict shoe.jpg")
     build.configure_lightning_logging()
     files = pictures.find(cfg.images if OmegaConf.is_list(cfg.images) else [cfg.images])
-    network = predictor.load(cfg.weights)
+    network = predictor.load(weights)
     print(network.origin, file=sys.stderr)
     failed: list[str] = []
     write = {"table": write_table, "csv": write_csv, "json": write_json}[cfg.format]

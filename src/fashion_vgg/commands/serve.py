@@ -6,6 +6,7 @@ import socket
 import sys
 import tempfile
 import threading
+from importlib.util import find_spec
 from pathlib import Path
 
 import hydra
@@ -15,21 +16,24 @@ from fashion_vgg.config import validation
 from fashion_vgg.config.app import CONF
 from fashion_vgg.config.error_messages import reported_errors
 from fashion_vgg.errors import UserError
+from fashion_vgg.inference import sources
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="serve")
 @reported_errors("serve")
 def main(cfg: DictConfig) -> None:
     validation.check(cfg)
-    port = free_port(cfg.host, cfg.port)
+    weights, port = sources.find(cfg.weights), free_port(cfg.host, cfg.port)
     with tempfile.TemporaryDirectory(prefix="fashion-vgg-") as folder:
         configure_gradio(folder, cfg.host)
         from fashion_vgg.inference import page, predictor
         from fashion_vgg.training import build
 
         build.configure_lightning_logging()
-        network = predictor.load(cfg.weights)
+        network = predictor.load(weights)
         print(network.origin, file=sys.stderr)
+        if find_spec("captum") is None:
+            print("captum is not installed: pip install 'fashion-vgg[analyze]' adds Grad-CAM.", file=sys.stderr)
         blocks = page.build(network, cfg.background, write_examples(Path(cfg.data.root).expanduser(), Path(folder)))
         with page.serving(blocks, cfg.host, port, cfg.open_browser) as address:
             print(f"Serving on {address} (Ctrl-C ends it)", flush=True)
@@ -40,7 +44,9 @@ def free_port(host: str, port: int) -> int:
     """The port, or for 0 any free one; UserError if the command cannot listen there."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        with socket.create_server((host, port), family=family) as listener:
+        with socket.socket(family) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that a server has just left is free
+            listener.bind((host, port))
             return int(listener.getsockname()[1])
     except OSError as error:
         if error.errno == errno.EADDRINUSE:

@@ -19,8 +19,9 @@ from PIL import Image
 from torch import Tensor
 from torchvision.utils import make_grid
 
+from fashion_vgg.analysis import inside
 from fashion_vgg.errors import UserError
-from fashion_vgg.inference import inside, pictures
+from fashion_vgg.inference import pictures
 from fashion_vgg.inference.pictures import Background, Picture
 from fashion_vgg.inference.predictor import Predictor
 
@@ -28,11 +29,11 @@ SIDE = 280
 """Height and width in pixels of the images that the page shows: ten times those of the data set."""
 CHANNELS, COLUMNS = 16, 4
 """Of the grid of feature maps."""
-TILE = 96
-"""The least height and width of a feature map in the grid, in pixels."""
+TILE = 96  # the least height and width of a feature map in the grid, in pixels
 MAX_FILE_SIZE = "20mb"
 HOUR, DAY = 3600, 86_400
 
+UPLOAD: dict[str, Any] = {"image_mode": None, "height": 300, "buttons": []}
 SKETCHPAD: dict[str, Any] = {
     **{"canvas_size": (360, 360), "height": 460, "layers": False, "transforms": (), "buttons": []},
     "brush": gr.Brush(default_size=30, colors=["#000000"], color_mode="fixed"),
@@ -62,8 +63,7 @@ def build(network: Predictor, background: Background, examples: Sequence[Path]) 
         with gr.Row():
             with gr.Column(scale=5, min_width=380):
                 with gr.Tab("Picture"):
-                    label = "Drop, paste or photograph a picture"
-                    picture = gr.Image(label=label, image_mode=None, height=300, buttons=[], elem_id="picture")
+                    picture = gr.Image(label="Drop, paste or photograph a picture", elem_id="picture", **UPLOAD)
                     choice = gr.Radio(["auto", "dark", "light"], value=background, label="Background of the picture")
                     if examples:
                         files = [[str(file)] for file in examples]
@@ -88,28 +88,27 @@ def build(network: Predictor, background: Background, examples: Sequence[Path]) 
 @contextmanager
 def serving(blocks: gr.Blocks, host: str, port: int, open_browser: bool) -> Iterator[str]:
     """Serve a page in a thread of its own; yields the address. At the end, it does not wait for open connections."""
-    _, address, _ = blocks.launch(
-        server_name=f"[{host}]" if ":" in host else host,
-        server_port=port,
-        inbrowser=open_browser,
-        prevent_thread_lock=True,
-        quiet=True,
-        share=False,
-        ssr_mode=False,
-        mcp_server=False,
-        enable_monitoring=False,
-        max_file_size=MAX_FILE_SIZE,
-        footer_links=[],
-        app_kwargs={"openapi_url": None},
-        theme=gr.themes.Default(primary_hue="blue", secondary_hue="blue", font=FONTS, font_mono=FONTS),
-        css=STYLE,
-    )
+    unwanted: dict[str, Any] = dict.fromkeys(("share", "ssr_mode", "mcp_server", "enable_monitoring"), False)
     try:
+        _, address, _ = blocks.launch(
+            server_name=f"[{host}]" if ":" in host else host,
+            server_port=port,
+            inbrowser=open_browser,
+            prevent_thread_lock=True,
+            quiet=True,
+            max_file_size=MAX_FILE_SIZE,
+            footer_links=[],
+            theme=gr.themes.Default(primary_hue="blue", secondary_hue="blue", font=FONTS, font_mono=FONTS),
+            css=STYLE,
+            app_kwargs={"openapi_url": None},
+            **unwanted,
+        )
         yield address.rstrip("/")
     finally:
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # or it logs that its own tasks were cancelled
-        blocks.server.force_exit = True
-        blocks.close(verbose=False)
+        if blocks.is_running:
+            blocks.server.force_exit = True
+            blocks.close(verbose=False)
 
 
 class _Inspector:
@@ -194,8 +193,8 @@ def _image(title: str) -> gr.Image:
 def _introduction(network: Predictor) -> str:
     parameters = sum(parameter.numel() for parameter in network.net.parameters())
     accuracy = network.card["metrics"].get("test/acc")
-    result = f" and a test accuracy of {accuracy:.3f}" if accuracy else ""
+    size = f"{parameters:,} parameters" + (f", test accuracy {accuracy:.3f}" if accuracy else "")
     return f"""# fashion-vgg
 
 A picture of one article of clothing on a plain background is converted to the format of Fashion-MNIST, 28x28 pixels,
-light on black, and classified by a {type(network.net).__name__} with {parameters:,} parameters{result}."""
+light on black, and classified by {type(network.net).__name__} ({size})."""

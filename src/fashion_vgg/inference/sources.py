@@ -39,8 +39,8 @@ def find(name: str | None) -> Path:
         case _:
             path = Path(name).expanduser().absolute()
             if not path.exists():
-                words = "last, best and speedrun are names, anything else is a path"
-                raise UserError(f"weights={name}: no such folder or file. Of the values, {words}.")
+                words = "Use a path, or one of last, best, speedrun."
+                raise UserError(f"weights={name}: no such folder or file. {words}")
             return path
 
 

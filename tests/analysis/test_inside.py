@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fashion_vgg.analysis import inside
 from fashion_vgg.errors import UserError
-from fashion_vgg.inference import inside
 from fashion_vgg.models import VGG, AlexNet
 
 Net: TypeAlias = VGG | AlexNet
