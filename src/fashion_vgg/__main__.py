@@ -35,7 +35,7 @@ def main() -> None:
         prog="fashion-vgg",
         usage="fashion-vgg <command> [overrides]",
         description="VGG on Fashion-MNIST.",
-        epilog="\n".join(["commands:", *(f"  {name:<10} {does}" for name, does in COMMANDS.items())])
+        epilog="\n".join(["commands:", *(f"  {name:<11} {does}" for name, does in COMMANDS.items())])
         + "\n\nfashion-vgg <command> --help lists the overrides or options of a command.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from fashion_vgg.analysis import sections, values
 from fashion_vgg.analysis.evaluation import BINS, Evaluation
 
 CLASSES = ("a", "b", "c")
@@ -44,6 +45,22 @@ def test_the_temperature_undoes_what_made_the_logits_too_sharp(sharpness: float)
     assert after.calibration_error() < 0.02
     assert torch.equal(after.predictions, before.predictions)
     assert torch.equal(after.logits, before.logits / temperature)
+
+
+def test_the_temperature_is_positive_for_a_network_worse_than_chance() -> None:
+    evaluation = drawn(500)
+    inverted = Evaluation(evaluation.images, evaluation.labels, -evaluation.logits, CLASSES)
+    assert inverted.temperature() > 1
+
+
+def test_a_network_without_mistakes_has_the_other_sections() -> None:
+    labels = torch.arange(40) % 3
+    logits = 9.0 * torch.nn.functional.one_hot(labels).float()
+    evaluation = Evaluation(torch.zeros(40, 28, 28, dtype=torch.uint8), labels, logits, CLASSES)
+    shown = sections.of_predictions(evaluation)
+    assert [section.name for section in shown] == ["classes", "calibration", "coverage"]
+    assert all(section.png().startswith(b"\x89PNG") for section in shown)
+    assert values.to_dict(evaluation)["most_confident_mistakes"] == []
 
 
 def test_mistakes_are_sorted_by_confidence_and_coverage_ends_at_the_accuracy() -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -95,11 +96,40 @@ class TestExport:
     def test_a_file_that_differs_from_the_network_is_not_written(
         self, run: Path, images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        network = predictor.load(run)
-        monkeypatch.setattr(export, "TOLERANCE", -1.0)
-        with pytest.raises(TrainingError, match=r"vgg.onnx was not written: its outputs differ by \d"):
-            export.write(network.net, network.card, lambda: images[:4], tmp_path / "vgg.onnx", "onnx", False)
+        net, card = predictor.load_network(run / "last.ckpt")
+        to_onnx = export._to_onnx
+
+        def to_other_network(*args: Any) -> export.Forward:
+            exported = to_onnx(*args)
+            return lambda x: exported(x) + (2e-4 if len(x) == 1 else 0)  # in the last batch alone
+
+        monkeypatch.setattr(export, "_to_onnx", to_other_network)
+        with pytest.raises(TrainingError, match=r"vgg.onnx was not written: its outputs differ by 2.*more than 1e-04"):
+            export.write(net, card, lambda: images[:40], tmp_path / "vgg.onnx", "onnx", False)
         assert list(tmp_path.iterdir()) == []
+
+    def test_an_exported_file_can_be_exported_again(self, fashion_vgg: Command, run: Path, tmp_path: Path) -> None:
+        for source, name in ((run, "one"), (tmp_path / "one.safetensors", "other")):
+            done = fashion_vgg("export", f"weights={source}", f"to={tmp_path}/{name}.safetensors")
+            assert done.returncode == 0, done.stderr
+        one, other = (published.read(tmp_path / f"{name}.safetensors") for name in ("one", "other"))
+        assert one[1] == other[1]
+        assert all(torch.equal(one[0][name], other[0][name]) for name in one[0])
+
+    def test_the_weights_in_the_package_are_exported_to_the_current_folder(
+        self, fashion_vgg: Command, tmp_path: Path
+    ) -> None:
+        done = fashion_vgg("export", root=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert published.read(tmp_path / "weights.safetensors")
+
+    def test_a_float64_network_keeps_its_weights(self, fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
+        words = ["trainer.precision=64-true", "trainer.max_epochs=1", "trainer.limit_val_batches=1.0"]
+        assert fashion_vgg("train", *tiny, *words, root=tmp_path).returncode == 0
+        done = fashion_vgg("export", "weights=last", f"to={tmp_path}/w.safetensors", root=tmp_path)
+        assert done.returncode == 0, done.stderr
+        tested = fashion_vgg("test", f"weights={tmp_path}/w.safetensors", f"data.root={tiny[0][10:]}", root=tmp_path)
+        assert tested.stdout.endswith("Equal to the recorded values.\n"), tested.stdout + tested.stderr
 
     @pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
     def test_a_missing_extra_is_reported(self, fashion_vgg: Command, run: Path, tmp_path: Path, package: str) -> None:
@@ -167,6 +197,18 @@ class TestTest:
             assert (name, count) == (fashion_mnist.CLASS_NAMES[label], "1,000")
             assert float(accuracy) == pytest.approx(float((logits[own].argmax(1) == label).double().mean()), abs=1e-4)
             assert float(loss) == pytest.approx(float(F.cross_entropy(logits[own], labels[own])), abs=1e-4)
+
+    def test_an_exported_file_needs_no_run_and_sets_its_network(
+        self, fashion_vgg: Command, run: Path, data_root: Path, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "w.safetensors"
+        assert fashion_vgg("export", f"weights={run}", f"to={path}").returncode == 0
+        done = fashion_vgg("test", f"weights={path}", f"data.root={data_root}", root=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.endswith(f"{path}\nEqual to the recorded values.\n")
+        refused = fashion_vgg("test", f"weights={path}", "image_size=96", root=tmp_path)
+        assert refused.returncode == 2
+        assert "image_size=96 does not fit: the description in" in refused.stderr
 
     def test_the_weights_in_the_package_need_no_run(
         self, fashion_vgg: Command, data_root: Path, tmp_path: Path

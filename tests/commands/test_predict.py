@@ -193,6 +193,31 @@ def test_a_description_cannot_run_code(fashion_vgg: Command, run: Path, tmp_path
     assert not marker.exists()
 
 
+@pytest.mark.parametrize("key", ["network", "preprocessing", "classes", "precision", "command", "finished"])
+def test_an_incomplete_description_is_reported(fashion_vgg: Command, run: Path, tmp_path: Path, key: str) -> None:
+    state, card = published.read(sources.SPEEDRUN)
+    published.write(tmp_path / "w.safetensors", state, {name: card[name] for name in card if name != key})
+    for command in (["predict", str(run / "result.png")], ["test"], ["export", f"to={tmp_path}/other"]):
+        done = fashion_vgg(*command, f"weights={tmp_path}/w.safetensors")
+        assert done.returncode == 2
+        assert f"the description of its network has no valid {key}." in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_description_of_other_classes_is_reported(fashion_vgg: Command, run: Path, tmp_path: Path) -> None:
+    state, card = published.read(sources.SPEEDRUN)
+    published.write(tmp_path / "w.safetensors", state, card | {"classes": ["a", "b"]})
+    done = fashion_vgg("predict", str(run / "result.png"), f"weights={tmp_path}/w.safetensors")
+    assert (done.returncode, done.stderr) == (2, "The network has 10 classes, its description names 2.\n")
+
+
+def test_flags_are_no_pictures(fashion_vgg: Command) -> None:
+    for words in (["shoe.jpg", "--cfg", "job"], ["--cfg", "job", "shoe.jpg"]):
+        done = fashion_vgg("predict", *words)
+        assert done.returncode == 0, done.stderr
+        assert "images: shoe.jpg" in done.stdout
+
+
 def test_other_numbers_of_classes_have_numbers_for_names(data_root: Path) -> None:
     card = package.load("speedrun").card
     network = predictor.build(card | {"network": card["network"] | {"num_classes": 3}})

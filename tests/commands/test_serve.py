@@ -8,12 +8,13 @@ import socket
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Request, expect
 
 import fashion_vgg as package
 from fashion_vgg.data import fashion_mnist
@@ -128,6 +129,36 @@ def draw_a_filled_square(page: Page) -> None:
         page.mouse.down()
         page.mouse.move(left + 60, top + row, steps=4)
         page.mouse.up()
+
+
+@pytest.mark.long
+def test_a_request_cannot_read_files_that_were_not_uploaded(server: Process, page: Page, boot: Path) -> None:
+    joined: list[Any] = []
+
+    def keep(request: Request) -> None:
+        if "/queue/join" in request.url:
+            joined.append(request.post_data_json)
+
+    page.on("request", keep)
+    page.goto(address(server))
+    upload(page, boot)
+    expect(page.get_by_test_id("label-output-value")).to_have_text("ankle boot")
+    [(uploaded, background)] = [request["data"] for request in joined if len(request["data"]) == 2][-1:]
+    own = {**uploaded, "path": str(boot)}
+    files = [uploaded, own, {"path": str(boot)}, {"path": f"{uploaded['path']}/../../../{boot}"}]
+    answers = [
+        ask(page, server, joined[-1] | {"data": [file, background], "session_hash": f"{n}"})
+        for n, file in enumerate(files)
+    ]
+    assert ["ankle boot" in answer for answer in answers] == [True, False, False, False]
+
+
+def ask(page: Page, server: Process, request: dict[str, Any]) -> str:
+    """The answer to a request that the page could make."""
+    assert page.request.post(f"{address(server)}/gradio_api/queue/join", data=request).ok
+    answer = page.request.get(f"{address(server)}/gradio_api/queue/data?session_hash={request['session_hash']}")
+    assert "process_completed" in answer.text()
+    return answer.text()
 
 
 @pytest.mark.long

@@ -39,12 +39,8 @@ def test_last_is_the_newest_and_best_was_not_chosen_on_the_test_set(outputs: Pat
     leave(outputs / "train/2026-01-04/00-00-00-d", [])  # unfinished
     assert sources.find(None) == sources.find("last") == newest
     assert sources.find("best") == best
+    assert sources.find("null") == newest
     assert sources.find(str(newest / "config.yaml")) == newest / "config.yaml"
-
-
-def test_the_overrides_of_an_exported_file_come_from_its_training() -> None:
-    words = sources.expand(["weights=speedrun", "trainer.precision=bf16-mixed"])
-    assert words == ["experiment=speedrun", "trainer.precision=bf16-mixed", f"weights='{sources.SPEEDRUN}'"]
 
 
 CARD = {"command": "fashion-vgg train", "classes": ["a", "b"]}

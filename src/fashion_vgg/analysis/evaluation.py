@@ -106,17 +106,17 @@ class Evaluation:
 
     def temperature(self) -> float:
         """The temperature that minimizes the cross-entropy (Guo et al., 2017, section 4.2)."""
-        inverse = torch.ones(1, requires_grad=True)  # the loss is convex in it
-        optimizer = torch.optim.LBFGS([inverse], max_iter=50, line_search_fn="strong_wolfe")
+        logarithm = torch.zeros(1, requires_grad=True)  # so that the temperature is positive
+        optimizer = torch.optim.LBFGS([logarithm], max_iter=50, line_search_fn="strong_wolfe")
 
         def loss() -> Tensor:
             optimizer.zero_grad()
-            value = F.cross_entropy(self.logits.float() * inverse, self.labels)
+            value = F.cross_entropy(self.logits.float() / logarithm.exp(), self.labels)
             torch.autograd.backward(value)
             return value
 
         optimizer.step(loss)  # type: ignore[no-untyped-call]
-        return 1 / float(inverse.detach())
+        return float(logarithm.detach().exp())
 
     def calibrated(self) -> tuple[float, "Evaluation", "Evaluation"]:
         """A temperature fitted on one half of the images, and the other half without and with it."""

@@ -11,7 +11,8 @@ from torch import Tensor
 from fashion_vgg.analysis.evaluation import BINS, Evaluation
 
 COLUMNS = 8
-"""Of a grid of images."""
+MISTAKES = 6 * COLUMNS
+"""Of a grid of images; at most, of the grid of mistakes."""
 GREY, BLUE, RED = "#8c8c8c", "#2b6cb0", "#c53030"
 
 
@@ -28,6 +29,12 @@ def confusion(matrix: Tensor, classes: Sequence[str]) -> Figure:
     axes.set_yticks(range(len(classes)), classes)
     axes.set(xlabel="predicted class", ylabel="true class")
     return figure
+
+
+def captions(labels: Tensor, predictions: Tensor, classes: Sequence[str]) -> list[str]:
+    """Two lines for each image: its label, and the prediction."""
+    pairs = zip(labels.tolist(), predictions.tolist(), strict=True)
+    return [f"{classes[label]}\n→ {classes[prediction]}" for label, prediction in pairs]
 
 
 def image_grid(images: Tensor, captions: Sequence[str]) -> Figure:

@@ -1,7 +1,5 @@
 """The sections of an analysis: of the network's predictions, and of what happens inside it."""
 
-from collections.abc import Sequence
-
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
@@ -9,53 +7,44 @@ from fashion_vgg.analysis import inside, plots
 from fashion_vgg.analysis.evaluation import BINS, Evaluation
 from fashion_vgg.analysis.page import Section
 
-MISTAKES = 6 * plots.COLUMNS
 LABEL_ISSUES = 3 * plots.COLUMNS
-"""At most, of the grids of images."""
+"""At most, of the grid."""
 
 
 def of_predictions(evaluation: Evaluation) -> list[Section]:
     """Errors by class, calibration, accuracy by coverage, the most confident mistakes."""
-    return [
-        _confusion(evaluation),
-        _classes(evaluation),
-        _calibration(evaluation),
-        _coverage(evaluation),
-        _mistakes(evaluation),
-    ]
+    makers = [_classes, _calibration, _coverage]
+    if not evaluation.correct.all():
+        makers = [_confusion, *makers, _mistakes]
+    return [make(evaluation) for make in makers]
 
 
-def of_labels(evaluation: Evaluation) -> Section:
-    """Images whose label is probably wrong; ModuleNotFoundError without cleanlab."""
+def of_labels(evaluation: Evaluation) -> Section | None:
+    """Images whose label is probably wrong, if there are any; ModuleNotFoundError without cleanlab."""
     issues = evaluation.label_issues()
-    shown = issues[:LABEL_ISSUES]
+    if not len(issues):
+        return None
     text = (
         f"The network contradicts {len(issues):,} labels so clearly that confident learning (Northcutt et al., 2021) "
         "counts them as probable label errors; the least plausible come first. Above each image: its label → the "
         "prediction. Images that are hard to tell apart are among them, so look before you remove one."
     )
-    return Section("label_errors", "Likely label errors", text, _grid(evaluation, shown))
+    return Section("label_errors", "Likely label errors", text, _grid(evaluation, issues[:LABEL_ISSUES]))
 
 
-def of_layers(net: nn.Module, evaluation: Evaluation, index: int, inputs: Tensor) -> list[Section]:
-    """First filters, and the feature maps of one image, whose network input is ``(1, C, H, W)``."""
+def of_filters(net: nn.Module) -> Section:
+    """The filters of the first layer; UserError if the network has no convolution."""
     filters = inside.first_filters(net)
     size = "x".join(map(str, filters.shape[-2:]))
+    text = f"The {len(filters)} filters of {size} pixels: red adds to a response, blue subtracts from it."
+    return Section("filters", "Filters of the first layer", text, plots.filters(filters))
+
+
+def of_maps(net: nn.Module, evaluation: Evaluation, index: int, inputs: Tensor) -> Section:
+    """The feature maps of one image, whose network input is ``(1, C, H, W)``; UserError without ``net.blocks``."""
     maps = [block[0] for block in inside.feature_maps(net, inputs)]
-    return [
-        Section(
-            "filters",
-            "Filters of the first layer",
-            f"The {len(filters)} filters of {size} pixels: red adds to a response, blue subtracts from it.",
-            plots.filters(filters),
-        ),
-        Section(
-            "feature_maps",
-            "Feature maps",
-            f"{_name(evaluation, index)}. For each block, the channels with the largest mean response to this image.",
-            plots.feature_maps(evaluation.images[index], maps),
-        ),
-    ]
+    text = f"{_name(evaluation, index)}. For each block, the channels with the largest mean response to this image."
+    return Section("feature_maps", "Feature maps", text, plots.feature_maps(evaluation.images[index], maps))
 
 
 def of_regions(net: nn.Module, evaluation: Evaluation, index: int, inputs: Tensor) -> Section:
@@ -121,7 +110,7 @@ def _coverage(evaluation: Evaluation) -> Section:
 
 def _mistakes(evaluation: Evaluation) -> Section:
     mistakes = evaluation.mistakes()
-    shown = mistakes[:MISTAKES]
+    shown = mistakes[: plots.MISTAKES]
     text = (
         f"The {len(shown)} most confident of {len(mistakes):,} mistakes. Above each image: its label → the prediction."
     )
@@ -129,10 +118,5 @@ def _mistakes(evaluation: Evaluation) -> Section:
 
 
 def _grid(evaluation: Evaluation, indices: Tensor) -> Figure:
-    return plots.image_grid(evaluation.images[indices], captions(evaluation, indices))
-
-
-def captions(evaluation: Evaluation, indices: Tensor) -> Sequence[str]:
-    """Two lines for each image: its label, and the prediction."""
-    names, labels, predictions = evaluation.classes, evaluation.labels[indices], evaluation.predictions[indices]
-    return [f"{names[a]}\n→ {names[b]}" for a, b in zip(labels.tolist(), predictions.tolist(), strict=True)]
+    captions = plots.captions(evaluation.labels[indices], evaluation.predictions[indices], evaluation.classes)
+    return plots.image_grid(evaluation.images[indices], captions)

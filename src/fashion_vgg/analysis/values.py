@@ -3,7 +3,7 @@
 from typing import Any
 
 from fashion_vgg.analysis.evaluation import BINS, Evaluation
-from fashion_vgg.analysis.sections import MISTAKES
+from fashion_vgg.analysis.plots import MISTAKES
 
 PERCENTS = (50, 80, 90, 95, 100)
 

@@ -23,8 +23,8 @@ _KEY = "model_card"  # one key, since safetensors writes several in random order
 def write(path: Path, state: Mapping[str, Tensor], card: Card) -> None:
     """Write weights and their description atomically; ``sha256`` is added to the description."""
     state = {name: value.contiguous() for name, value in state.items()}
-    card = {**card, "sha256": _sha256(state, card)}
-    atomic.write(path, safetensors.torch.save(state, {_KEY: json.dumps(card)}))
+    content = json.dumps({**card, "sha256": _sha256(state, card)})
+    atomic.write(path, safetensors.torch.save(state, {_KEY: content}))
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], Card]:
@@ -38,10 +38,9 @@ def read(path: Path) -> tuple[dict[str, Tensor], Card]:
         state = safetensors.torch.load(path.read_bytes())
     except safetensors.SafetensorError as error:
         raise UserError(f"{path} is truncated or altered ({error}).") from error
-    expected = card.pop("sha256", None)
-    if _sha256(state, card) != expected:
+    if _sha256(state, card) != card.get("sha256"):
         raise UserError(f"{path} is truncated or altered: its SHA-256 is not the one in its metadata.")
-    return state, {**card, "sha256": expected}
+    return state, card
 
 
 def read_card(path: Path) -> Card:
@@ -61,7 +60,9 @@ def read_card(path: Path) -> Card:
 
 
 def _sha256(state: Mapping[str, Tensor], card: Card) -> str:
-    digest = hashlib.sha256(json.dumps(card, sort_keys=True).encode())
+    """The checksum of the weights and of their description without its own entry ``sha256``."""
+    others = {key: value for key, value in card.items() if key != "sha256"}
+    digest = hashlib.sha256(json.dumps(others, sort_keys=True).encode())
     for name, value in sorted(state.items()):
         digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
         digest.update(value.contiguous().flatten().view(torch.uint8).numpy().tobytes())

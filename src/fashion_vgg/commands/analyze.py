@@ -42,6 +42,7 @@ def main(cfg: DictConfig) -> None:
     shown = [*sections.of_predictions(evaluation), *of_network(cfg, network, evaluation)]
     facts = describe(cfg, network, evaluation)
     folder = Path(cfg.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
     pictures = {section.name: section.png() for section in shown}
     for name, content in pictures.items():
         atomic.write(folder / f"{name}.png", content)
@@ -72,7 +73,7 @@ def read_split(cfg: DictConfig, network: "Predictor") -> "tuple[Tensor, Tensor]"
 
 
 def of_network(cfg: DictConfig, network: "Predictor", evaluation: "Evaluation") -> "list[Section]":
-    """The likely label errors, and the inside of the network; a hint for what needs a package that is missing."""
+    """The likely label errors, and the inside of the network."""
     from fashion_vgg.analysis import sections
 
     mistakes = evaluation.mistakes()
@@ -81,20 +82,23 @@ def of_network(cfg: DictConfig, network: "Predictor", evaluation: "Evaluation") 
         raise UserError(f"image={index} does not fit: the set has {len(evaluation.images):,} images, counted from 0.")
     inputs = network.preprocess(evaluation.images[index : index + 1])
     return [
-        *if_installed("likely label errors", lambda: sections.of_labels(evaluation)),
-        *sections.of_layers(network.net, evaluation, index, inputs),
-        *if_installed("Grad-CAM", lambda: sections.of_regions(network.net, evaluation, index, inputs)),
+        *if_possible("likely label errors", lambda: sections.of_labels(evaluation)),
+        *if_possible("filters", lambda: sections.of_filters(network.net)),
+        *if_possible("feature maps", lambda: sections.of_maps(network.net, evaluation, index, inputs)),
+        *if_possible("Grad-CAM", lambda: sections.of_regions(network.net, evaluation, index, inputs)),
     ]
 
 
-def if_installed(what: str, make: "Callable[[], Section]") -> "list[Section]":
-    """A section, or none and a hint if its package is not installed."""
+def if_possible(what: str, make: "Callable[[], Section | None]") -> "list[Section]":
+    """A section; none and a line that says why if its package is not installed, or if it does not fit the network."""
     try:
-        return [make()]
+        return list(filter(None, [make()]))
     except ModuleNotFoundError as error:
         package = str(error.name).partition(".")[0]
         print(f"{package} is not installed: pip install 'fashion-vgg[analyze]' adds {what}.", file=sys.stderr)
-        return []
+    except UserError as error:
+        print(f"Without {what}: {error}", file=sys.stderr)
+    return []
 
 
 def describe(cfg: DictConfig, network: "Predictor", evaluation: "Evaluation") -> Mapping[str, str]:

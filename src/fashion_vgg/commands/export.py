@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import hydra
 from omegaconf import DictConfig
 
-from fashion_vgg.checkpoints import resume
 from fashion_vgg.config import validation
 from fashion_vgg.config.app import CONF
 from fashion_vgg.config.error_messages import reported_errors
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
 
     from fashion_vgg.inference.export import Check
 
-expand = sources.expand
-
 NAMES = {"safetensors": "weights.safetensors", "onnx": "model.onnx", "torch_export": "model.pt2"}
 IMAGES = 256
 """Of the test set, on which an exported network is compared."""
@@ -30,19 +27,17 @@ IMAGES = 256
 @reported_errors("export")
 def main(cfg: DictConfig) -> None:
     validation.check(cfg)
-    from hydra.utils import instantiate
-
+    source = sources.find(cfg.weights)
     from fashion_vgg.checkpoints import weights
-    from fashion_vgg.inference import export, model_card
+    from fashion_vgg.inference import export, predictor
 
-    resume.keep_precision(cfg, cfg.weights)
-    path = weights.weights_file(Path(cfg.weights))
-    net = instantiate(cfg.model)
-    net.load_state_dict(weights.matching(weights.load(path), net))
-    card = model_card.of(path, cfg)
-    output = Path(cfg.to).expanduser() if cfg.to else path.with_name(NAMES[cfg.format])
+    path = weights.weights_file(source)
+    # Not into the package.
+    default = Path(NAMES[cfg.format]) if path == sources.SPEEDRUN else path.with_name(NAMES[cfg.format])
+    output = Path(cfg.to).expanduser() if cfg.to else default
     if not output.absolute().parent.is_dir():
         raise UserError(f"to={cfg.to}: there is no folder {output.absolute().parent}.")
+    net, card = predictor.load_network(path)
     check = export.write(net, card, lambda: test_images(cfg), output, cfg.format, cfg.preprocess)
     print(report(output, check))
 

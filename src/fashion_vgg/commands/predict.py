@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from fashion_vgg.config import validation
 from fashion_vgg.config.app import CONF
 from fashion_vgg.config.error_messages import reported_errors
-from fashion_vgg.config.overrides import quoted
+from fashion_vgg.config.overrides import FLAGS_WITH_VALUE, quoted
 from fashion_vgg.errors import UserError
 from fashion_vgg.inference import sources
 from fashion_vgg.runs.table import Table
@@ -29,9 +29,10 @@ Row = list[str | float]
 
 def expand(argv: Sequence[str]) -> list[str]:
     """Collect the pictures: words without a key, and ``images=``, whose value may need quotes in Hydra's grammar."""
-    pictures = [word for word in argv if word == "-" or (word[:1] != "-" and "=" not in word)]
-    pictures += [word.removeprefix("images=") for word in argv if word.startswith("images=")]
-    others = [word for word in argv if word not in pictures and not word.startswith("images=")]
+    pictures, others = list[str](), list[str]()
+    for word, before in zip(argv, ["", *argv], strict=False):
+        bare = word == "-" or (word[:1] != "-" and "=" not in word and before not in FLAGS_WITH_VALUE)
+        (pictures if bare or word.startswith("images=") else others).append(word.removeprefix("images="))
     words = [word if word[:1] in ("[", "'", '"') and not Path(word).exists() else quoted(word) for word in pictures]
     return [*others, f"images={words[0] if len(words) == 1 else '[' + ','.join(words) + ']'}"] if words else others
 

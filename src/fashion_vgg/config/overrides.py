@@ -8,7 +8,7 @@ from typing import Any
 
 _SAFE = re.compile(r"(\+{0,2}|~)(?!hydra\b|sweep\.|resume\b)\w(?![\w./-]*@hydra)[\w./@-]*(=.*)?", re.DOTALL)
 
-_FLAGS_WITH_VALUE = (
+FLAGS_WITH_VALUE = (
     *("-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir", "-c", "--cfg", "-p", "--package"),
     *("-i", "--info", "--experimental-rerun"),
 )
@@ -40,7 +40,7 @@ def flags_first(argv: Sequence[str]) -> list[str]:
         if not word.startswith("-"):
             overrides.append(word)
         else:
-            flags += [word, *itertools.islice(words, word in _FLAGS_WITH_VALUE)]
+            flags += [word, *itertools.islice(words, word in FLAGS_WITH_VALUE)]
     return [*flags, *overrides]
 
 

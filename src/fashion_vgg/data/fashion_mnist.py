@@ -13,6 +13,8 @@ from fashion_vgg.errors import UserError
 
 Split = Literal["train", "test"]
 
+SIDE = 28
+"""Height and width of the images in pixels."""
 NUM_CLASSES = 10
 CLASS_NAMES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 """Class names in the order of the labels, from the data set's README."""
@@ -42,7 +44,7 @@ def load(root: Path, split: Split) -> tuple[Tensor, Tensor]:
     images = read_verified(folder, f"{prefix}-images-idx3-ubyte")
     labels = read_verified(folder, f"{prefix}-labels-idx1-ubyte")
     # Skips the IDX headers of 16 and 8 bytes: the SHA-256 covers them.
-    pixels = torch.frombuffer(images, dtype=torch.uint8, offset=16).reshape(-1, 28, 28)
+    pixels = torch.frombuffer(images, dtype=torch.uint8, offset=16).reshape(-1, SIDE, SIDE)
     return pixels, torch.frombuffer(labels, dtype=torch.uint8, offset=8).long()
 
 

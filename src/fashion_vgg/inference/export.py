@@ -1,6 +1,6 @@
 """Writes a network for other programs: as weights, for ONNX Runtime, or for `torch.export.load`.
 
-A file appears only after it was loaded again and its outputs were compared with the network's.
+A file appears only after it was loaded again, and its weights or its outputs were compared with the network's.
 """
 
 import json
@@ -19,11 +19,14 @@ from fashion_vgg.checkpoints import published
 from fashion_vgg.checkpoints.published import Card
 from fashion_vgg.data.transforms import Preprocess
 from fashion_vgg.errors import TrainingError, UserError
+from fashion_vgg.inference import model_card
 from fashion_vgg.inference.exportable import ExportablePreprocess
 
 TOLERANCE = 1e-4
 """The largest accepted difference between two logits: float32 arithmetic in another order."""
 OPSET = 20
+BATCH = 32
+"""Images that are compared and timed at once: at 224 px, the maps of more take gigabytes."""
 Forward = Callable[[Tensor], Tensor]
 
 
@@ -41,38 +44,48 @@ def write(
     """Export a network.
 
     Args:
-        net: in float32.
+        net: in evaluation mode.
         card: its description, which is stored in the file's metadata.
         test_images: reads images of the test set, uint8 ``(N, 28, 28)``, for the comparison.
         path: of the new file.
-        kind: ``safetensors``, ``onnx`` or ``torch_export``.
+        kind: ``safetensors``, ``onnx`` or ``torch_export``; the last two compute in float32.
         preprocess: the exported network takes uint8 ``(N, 28, 28)`` and preprocesses them, instead of float32
             ``(N, channels, image_size, image_size)``. Not for ``safetensors``.
+
+    Returns:
+        The comparison, or None for ``safetensors``, whose weights are equal.
 
     Raises:
         UserError: a needed package is not installed, or the options do not fit.
         TrainingError: the outputs differ by more than `TOLERANCE`; no file is written.
     """
-    if kind == "safetensors":
-        if preprocess:
-            raise UserError("preprocess=true does not fit format=safetensors, which holds only weights.")
-        published.write(path, net.state_dict(), card)
-        return None
-    prepare = Preprocess(**card["preprocessing"])
-    # In another memory format, torch.export takes the weights for incomplete.
-    net = net.eval().to(memory_format=torch.contiguous_format)
-    model = nn.Sequential(ExportablePreprocess(prepare), net).eval() if preprocess else net
-    inputs = test_images() if preprocess else prepare(test_images())
-    card = card | {"input": f"{str(inputs.dtype).removeprefix('torch.')} (N, {', '.join(map(str, inputs.shape[1:]))})"}
+    card = {key: value for key, value in card.items() if key in model_card.KEYS}
     with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
         file = Path(folder, path.name)
-        exported = (_to_onnx if kind == "onnx" else _to_torch_export)(model, inputs, card, file)
-        result = _compare(exported, inputs, lambda x: net(prepare(x)) if preprocess else net(x))
-        if not result.difference <= TOLERANCE:  # also if it is NaN
-            problem = f"its outputs differ by {result.difference:.1e} from the network's, more than {TOLERANCE:.0e}"
-            raise TrainingError(f"{path} was not written: {problem}.")
+        if kind == "safetensors":
+            if preprocess:
+                raise UserError("preprocess=true does not fit format=safetensors, which holds only weights.")
+            published.write(file, net.state_dict(), card)
+            published.read(file)
+            result = None
+        else:
+            result = _write_program(net.float(), card, test_images(), file, kind, preprocess)
+            if not result.difference <= TOLERANCE:  # also if it is NaN
+                problem = f"its outputs differ by {result.difference:.1e} from the network's, more than {TOLERANCE:.0e}"
+                raise TrainingError(f"{path} was not written: {problem}.")
         atomic.write(path, file.read_bytes())
     return result
+
+
+def _write_program(net: nn.Module, card: Card, images: Tensor, file: Path, kind: str, preprocess: bool) -> Check:
+    # In another memory format, torch.export takes the weights for incomplete.
+    net = net.to(memory_format=torch.contiguous_format)
+    prepare = Preprocess(**card["preprocessing"])
+    model = nn.Sequential(ExportablePreprocess(prepare), net).eval() if preprocess else net
+    inputs = images if preprocess else prepare(images)
+    card = card | {"input": f"{str(inputs.dtype).removeprefix('torch.')} (N, {', '.join(map(str, inputs.shape[1:]))})"}
+    exported = (_to_onnx if kind == "onnx" else _to_torch_export)(model, inputs, card, file)
+    return _compare(exported, inputs, lambda x: net(prepare(x)) if preprocess else net(x))
 
 
 def _to_onnx(model: nn.Module, inputs: Tensor, card: Card, file: Path) -> Forward:
@@ -111,8 +124,9 @@ def _text(value: Any) -> str:
 
 @torch.no_grad()
 def _compare(exported: Forward, inputs: Tensor, network: Forward) -> Check:
-    difference = max(float((exported(x) - network(x)).abs().max()) for x in (inputs, inputs[:1]))
-    return Check(difference, *(_images_per_sec(forward, inputs) for forward in (exported, network)))
+    parts = [*torch.split(inputs, BATCH), inputs[:1]]
+    differences = torch.stack([(exported(part) - network(part)).abs().max() for part in parts])
+    return Check(float(differences.max()), *(_images_per_sec(forward, parts[0]) for forward in (exported, network)))
 
 
 def _images_per_sec(forward: Forward, inputs: Tensor) -> float:

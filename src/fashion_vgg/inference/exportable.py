@@ -3,9 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from fashion_vgg.data.fashion_mnist import SIDE
 from fashion_vgg.data.transforms import Preprocess
-
-SIDE = 28
 
 
 class ExportablePreprocess(nn.Module):

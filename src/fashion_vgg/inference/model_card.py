@@ -2,9 +2,10 @@
 
 import shlex
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from fashion_vgg.checkpoints import published
 from fashion_vgg.checkpoints.published import Card
@@ -16,37 +17,42 @@ from fashion_vgg.runs.run import Run
 
 PREPROCESSING = ("image_size", "channels", "mean", "std")
 
+KEYS: dict[str, type | tuple[type, ...]] = {
+    "network": dict,  # the config of the model
+    "preprocessing": dict,  # the arguments of `Preprocess`
+    "classes": list,
+    "precision": str,  # of the training's evaluation
+    "batch_size": int,
+    "split": dict,  # the images held out for validation
+    "command": str,  # of the training
+    "commit": (str, NoneType),
+    "finished": bool,
+    "metrics": dict,  # of the weights in the file, if the run is finished
+}
+"""What a description contains, and the types of the values."""
 
-def of(path: Path, cfg: DictConfig | None = None) -> Card:
-    """The description of the network in a run's folder, in a checkpoint there, or in an exported file.
 
-    Its keys are ``network`` (the config of the model), ``preprocessing`` (the arguments of `Preprocess`), ``classes``,
-    ``precision`` and ``batch_size`` of its evaluation, ``split`` (the images held out for validation), ``command``,
-    ``commit``, ``finished`` and ``metrics`` of its training. The metrics are those of the weights in the file, if the
-    run is finished.
-
-    Args:
-        path: the folder or the file.
-        cfg: the configuration of the training, instead of the recorded one.
+def of(path: Path) -> Card:
+    """The description of the network in a run's folder, in a checkpoint there, or in an exported file: see `KEYS`.
 
     Raises:
-        UserError: the file has no description, or the folder no recorded configuration.
+        UserError: the file has no complete description, or the folder no recorded configuration.
     """
     file = weights_file(path)
     if file.suffix == ".safetensors":
-        return published.read_card(file)
+        return _checked(published.read_card(file), file)
     folder = file.parent
-    if cfg is None and not (folder / CONFIG).exists():
+    if not (folder / CONFIG).exists():
         remedy = "use a run's folder, or a file of `fashion-vgg export`"
         raise UserError(f"{file}: no {CONFIG} beside it describes its network: {remedy}.")
-    settings: Any = OmegaConf.to_container(cfg or recorded_config(folder), resolve=True)
+    settings: Any = OmegaConf.to_container(recorded_config(folder), resolve=True)
     classes = settings["model"].get("num_classes", len(CLASS_NAMES))
     run = Run(folder)
     tested = run.metrics if run.summary and file == weights_file(folder) else {}
     return {
         "network": settings["model"],
         "preprocessing": {key: settings["data"][key] for key in PREPROCESSING},
-        "classes": CLASS_NAMES if classes == len(CLASS_NAMES) else [str(label) for label in range(classes)],
+        "classes": list(CLASS_NAMES) if classes == len(CLASS_NAMES) else [str(label) for label in range(classes)],
         "precision": settings["trainer"]["precision"],
         "batch_size": settings["batch_size"],
         "split": {"val_size": settings["data"]["val_size"], "split_seed": settings["data"]["split_seed"]},
@@ -55,3 +61,10 @@ def of(path: Path, cfg: DictConfig | None = None) -> Card:
         "finished": bool(run.summary),
         "metrics": {name: value for name, value in tested.items() if name.endswith(("/acc", "/loss"))},
     }
+
+
+def _checked(card: Card, file: Path) -> Card:
+    for key, kind in KEYS.items():
+        if not isinstance(card.get(key), kind):
+            raise UserError(f"{file}: the description of its network has no valid {key}. Export the weights again.")
+    return card

@@ -14,6 +14,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 import torch
+from gradio.utils import get_upload_folder
 from matplotlib import colormaps
 from PIL import Image
 from torch import Tensor
@@ -133,7 +134,7 @@ class _Inspector:
 
     def file(self, file: dict[str, Any] | None, background: Background) -> Sequence[Any]:
         """Classify an uploaded file, as gradio describes it."""
-        if not file or not file.get("path"):
+        if not file or not _is_uploaded(file.get("path")):
             return self._nothing
         name = file.get("orig_name") or "The picture"
         return self._show(file["path"], background, name)
@@ -165,6 +166,11 @@ class _Inspector:
             yield _overlay(received, inside.grad_cam(net, inputs, probabilities.argmax(dim=1))[0])
         if self.blocks:
             yield from (_grid(maps[0]) for maps in inside.feature_maps(net, inputs))
+
+
+def _is_uploaded(path: Any) -> bool:
+    """Whether a file is in gradio's folder: a request may name any path, which this callback would read."""
+    return isinstance(path, str) and Path(path).resolve().is_relative_to(Path(get_upload_folder()).resolve())
 
 
 def _overlay(image: Image.Image, cam: Tensor) -> Image.Image:

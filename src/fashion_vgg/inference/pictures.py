@@ -9,6 +9,7 @@ import io
 import os
 import warnings
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -17,9 +18,9 @@ import torch
 from PIL import Image, ImageFilter, ImageOps
 from torch import Tensor
 
+from fashion_vgg.data.fashion_mnist import SIDE
 from fashion_vgg.errors import UserError
 
-SIDE = 28
 MAX_PIXELS = 89_000_000
 """PIL's limit for a picture that may be a decompression bomb."""
 _WORKING_SIDE = 280
@@ -44,59 +45,64 @@ def separate(images: Picture | Iterable[Picture]) -> Iterable[Picture]:
 def read(picture: Picture, background: Background = "auto") -> Tensor:
     """Convert a picture to the data set's format, uint8 ``(28, 28)``.
 
-    A grey picture of 28x28 pixels counts as an image of the data set: at most its lightness is inverted.
+    A picture of 28x28 pixels counts as an image of the data set: at most its lightness is inverted.
 
     Args:
         picture: a file, its content, a PIL image, or a uint8 array or tensor ``(H, W)``, ``(H, W, 3)`` or
             ``(H, W, 4)``.
         background: of the picture. ``auto`` is ``light`` if the border's mean is above the middle grey, which is right
-            for all 70,000 images of Fashion-MNIST and for their negatives.
+            for all 70,000 images of Fashion-MNIST and for their negatives. A transparent background is always found.
 
     Raises:
         UserError: it is not a picture that PIL can read, too large, or shows nothing.
     """
-    image = _open(picture)
-    grey = _to_grey(ImageOps.exif_transpose(image))
-    if _is_light(grey) if background == "auto" else background == "light":
-        grey = ImageOps.invert(grey)
-    if grey.size != (SIDE, SIDE):
-        grey = _centred(grey)
-    return torch.from_numpy(np.array(grey))
-
-
-def _open(picture: Picture) -> Image.Image:
-    if isinstance(picture, Image.Image):
-        return picture
+    name = str(picture) if isinstance(picture, str | os.PathLike) else "The picture"
     if isinstance(picture, np.ndarray | Tensor):
-        return _from_array(np.asarray(picture))
-    name = "The input" if isinstance(picture, bytes) else str(picture)
-    if not isinstance(picture, bytes) and not Path(picture).is_file():
+        picture = _from_array(np.asarray(picture))
+    elif isinstance(picture, str | os.PathLike) and not Path(picture).is_file():
         raise UserError(f"{name}: no such file.")
-    file: Any = io.BytesIO(picture) if isinstance(picture, bytes) else picture
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of PIL about unusual metadata; the number of pixels is checked here
-            image = Image.open(file, formats=_formats())
-            if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
-            image.draft("RGB", (_WORKING_SIDE, _WORKING_SIDE))  # JPEG: decode at a fraction of the size
-            image.load()
+        with warnings.catch_warnings(action="ignore"):  # of PIL about unusual metadata; the size is checked here
+            image = picture if isinstance(picture, Image.Image) else _open(picture)
+            grey = _to_grey(_upright(image))
     except Image.DecompressionBombError:
         raise UserError(f"{name}: more than {MAX_PIXELS // 10**6} million pixels. Reduce it first.") from None
     except Exception as error:  # PIL raises a dozen types
         reason = error.strerror if isinstance(error, PermissionError) else "not a picture that PIL can read, or damaged"
         raise UserError(f"{name}: {reason}.") from error
+    light = background == "light" if background != "auto" and not image.has_transparency_data else _is_light(grey)
+    if light:
+        grey = ImageOps.invert(grey)
+    article = grey if grey.size == (SIDE, SIDE) else _centred(grey)
+    if article is None:
+        raise UserError(f"{name}: nothing stands out from the background; set background=dark or background=light.")
+    return torch.from_numpy(np.array(article))
+
+
+def _open(picture: str | os.PathLike[str] | bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(picture) if isinstance(picture, bytes) else picture, formats=_formats())
+    if image.width * image.height > MAX_PIXELS:
+        raise Image.DecompressionBombError
+    image.draft("RGB", (_WORKING_SIDE, _WORKING_SIDE))  # JPEG: decode at a fraction of the size
+    image.load()
     return image
 
 
 def _formats() -> list[str]:
-    """PIL's formats without EPS, for which it starts Ghostscript."""
+    """PIL's formats without EPS, for which it starts Ghostscript, IPTC, which may contain EPS, and mere names."""
     Image.init()
-    return [name for name in Image.OPEN if name != "EPS"]
+    return [name for name in Image.OPEN if name not in ("EPS", "IPTC", "BUFR", "GRIB", "HDF5", "MPEG")]
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    with suppress(Exception):  # metadata that cannot be read does not make the pixels unreadable
+        return ImageOps.exif_transpose(image)
+    return image
 
 
 def _from_array(array: "np.ndarray[Any, Any]") -> Image.Image:
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
+    channels = array.shape[2:]
+    if array.dtype != np.uint8 or array.ndim < 2 or array.size == 0 or channels not in ((), (3,), (4,)):
         raise UserError(
             f"An array of {array.dtype} {array.shape} is no picture: "
             "use uint8 of shape (H, W), (H, W, 3) or (H, W, 4), or (N, H, W) for several grey pictures."
@@ -105,8 +111,10 @@ def _from_array(array: "np.ndarray[Any, Any]") -> Image.Image:
 
 
 def _to_grey(image: Image.Image) -> Image.Image:
-    if image.mode[0] in "IF":  # 16 or 32 bits per pixel
-        values = np.asarray(image, dtype=np.float64)
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):  # 32 bits per pixel, without a known range
+        values = np.nan_to_num(np.asarray(image, dtype=np.float64))
         low, high = values.min(), values.max()
         return Image.fromarray(((values - low) * (255 / max(high - low, 1e-9))).round().astype(np.uint8))
     if not image.has_transparency_data:
@@ -126,38 +134,43 @@ def _is_light(grey: Image.Image) -> bool:
     return bool(_border(grey).mean() > 127)
 
 
-def _centred(grey: Image.Image) -> Image.Image:
-    """Remove the background, trim it, use the whole range of grey, and pad to a square of the data set's size."""
+def _centred(grey: Image.Image) -> Image.Image | None:
+    """Remove the background, trim it, use the whole range of grey, and pad to a square of the data set's size.
+
+    None if nothing differs from the background.
+    """
     grey = grey.copy()
     grey.thumbnail((_WORKING_SIDE, _WORKING_SIDE))
     level = int(np.median(_border(grey)))
     grey = grey.point([value - level if value - level > _TOLERANCE else 0 for value in range(256)])
     box = grey.filter(ImageFilter.MedianFilter(3)).getbbox()  # without single bright pixels
     if box is None:
-        raise UserError("nothing stands out from the background; set background=dark or background=light.")
+        return None
     article = ImageOps.autocontrast(grey.crop(box))
-    return ImageOps.pad(article, (SIDE, SIDE), Image.Resampling.LANCZOS)
+    square = Image.new("L", (max(article.size),) * 2)
+    square.paste(article, ((square.width - article.width) // 2, (square.height - article.height) // 2))
+    return square.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
 
 
 def find(names: Iterable[str]) -> list[str]:
     """The files that names of files, folders and glob patterns stand for; ``-`` stands for the standard input.
 
-    Of a folder, all files with the extension of a picture, also in its subfolders, sorted by name.
+    Of a folder, all files with the extension of a format that `read` takes, also in its subfolders, sorted by name.
 
     Raises:
         UserError: a name stands for no file.
     """
+    formats = _formats()
+    extensions = {extension for extension, name in Image.registered_extensions().items() if name in formats}
     files = []
     for name in names:
         path = Path(name).expanduser()
         if path.is_dir():
-            found = sorted(
-                str(file) for file in path.rglob("*") if file.suffix.lower() in Image.registered_extensions()
-            )
+            found = sorted(str(f) for f in path.rglob("*") if f.suffix.lower() in extensions and f.is_file())
         elif name == "-" or path.exists():
             found = [str(path)]
         else:
-            found = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 # an absolute pattern, too
+            found = sorted(f for f in glob.glob(str(path), recursive=True) if Path(f).is_file())  # noqa: PTH207
         if not found:
             what = "the folder has no picture" if path.is_dir() else "no such file, and no file matches it"
             raise UserError(f"images={name}: {what}.")

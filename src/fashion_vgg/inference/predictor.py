@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from fashion_vgg.checkpoints import weights
 from fashion_vgg.checkpoints.published import Card
 from fashion_vgg.config import targets
+from fashion_vgg.data.fashion_mnist import SIDE
 from fashion_vgg.data.transforms import Preprocess
 from fashion_vgg.errors import UserError
 from fashion_vgg.inference import model_card, pictures, sources
@@ -35,13 +36,16 @@ class Predictor:
 
     Args:
         net: the network.
-        card: its description; see `model_card.of`.
+        card: its description; see `model_card.KEYS`.
 
     Attributes:
         net: the network, in evaluation mode.
         preprocess: converts uint8 ``(N, 28, 28)`` to the network's input.
         classes: the class names in the order of the logits.
         card: the description of the network.
+
+    Raises:
+        UserError: the network has another number of classes than its description.
     """
 
     def __init__(self, net: nn.Module, card: Card) -> None:
@@ -51,6 +55,7 @@ class Predictor:
         self.classes: Sequence[str] = card["classes"]
         self._fabric = Fabric(devices=1, precision=card["precision"])
         self._forward = self._fabric.setup_module(net)
+        self._check_classes()
 
     def predict(self, images: Picture | Iterable[Picture], background: Background = "auto") -> list[Prediction]:
         """Classify pictures of single articles of clothing.
@@ -87,6 +92,11 @@ class Predictor:
         while batch := list(islice(remaining, self.batch_size)):
             yield torch.stack(batch)
 
+    def _check_classes(self) -> None:
+        logits = self.logits(torch.zeros(1, SIDE, SIDE, dtype=torch.uint8))
+        if logits.shape != (1, len(self.classes)):
+            raise UserError(f"The network has {logits.shape[-1]} classes, its description names {len(self.classes)}.")
+
     @property
     def batch_size(self) -> int:
         """The batch size of the training's evaluation: another one may round differently."""
@@ -111,17 +121,27 @@ def load(weights_name: str | Path | None = None) -> Predictor:
         UserError: there are no such weights, they are damaged, or they do not fit their description.
     """
     path = weights.weights_file(sources.find(None if weights_name is None else str(weights_name)))
-    card = model_card.of(path)
-    net = build(card)
-    net.load_state_dict(weights.matching(weights.load(path), net))
-    return Predictor(net, card | {"weights": sources.shown(path)})
+    return Predictor(*load_network(path))
+
+
+def load_network(path: Path) -> tuple[nn.Module, Card]:
+    """The network in a checkpoint or an exported file, in the dtype of its weights, and its description."""
+    card = model_card.of(path) | {"weights": sources.shown(path)}
+    net, state = build(card), weights.load(path)
+    net.load_state_dict(weights.matching(state, net))
+    net.to(next((value.dtype for value in state.values() if value.is_floating_point()), torch.float32))
+    return net.eval(), card
 
 
 def build(card: Card) -> nn.Module:
-    """The network that a description names, with random weights; UserError if it names a class that is not allowed."""
+    """The network that a description names, with random weights.
+
+    Raises:
+        UserError: it names a class that is not allowed, or arguments that the class rejects.
+    """
     cfg: Any = OmegaConf.create({"network": card["network"]})
-    targets.check(cfg)
+    targets.check(cfg, ("fashion_vgg.models",))
     net = instantiate(cfg.network)
     if not isinstance(net, nn.Module):
-        raise UserError(f"The description of the weights names {card['network'].get('_target_')}, which is no network.")
+        raise UserError("The description of the weights names no network: export them again.")
     return net

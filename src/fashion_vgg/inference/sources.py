@@ -1,11 +1,9 @@
 """Finds the weights that ``weights=`` names. Imports neither torch nor Lightning."""
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from fashion_vgg.checkpoints import resume, run_folder
-from fashion_vgg.config.overrides import key_of, quoted, safe_overrides, value_of
+from fashion_vgg.checkpoints import run_folder
 from fashion_vgg.errors import UserError
 from fashion_vgg.runs.run import Run, find_runs
 
@@ -25,7 +23,7 @@ def find(name: str | None) -> Path:
         UserError: there is no such run or path.
     """
     match name:
-        case None:
+        case None | "null":
             return next((run.folder for run in _finished()), SPEEDRUN)
         case "speedrun":
             return SPEEDRUN
@@ -47,20 +45,6 @@ def find(name: str | None) -> Path:
 def shown(path: Path) -> str:
     """The path of weights, or the name of those in the package."""
     return "speedrun (in the package)" if path == SPEEDRUN else str(path)
-
-
-def expand(argv: Sequence[str]) -> list[str]:
-    """Put the overrides with which the network of ``weights=`` was trained before those of the command line."""
-    path = find(value_of(argv, "weights"))
-    own = [word for word in argv if key_of(word) != "weights"]
-    named = f"weights={quoted(str(path))}"
-    if path.suffix != ".safetensors":
-        return resume.with_recorded_overrides([*own, named], "weights")
-    from fashion_vgg.checkpoints import published  # imports torch
-
-    _, _, *recorded = shlex.split(published.read_card(path)["command"])
-    given = {key_of(word) for word in own}
-    return [*(word for word in safe_overrides(recorded) if key_of(word) not in given), *own, named]
 
 
 def _finished() -> list[Run]:

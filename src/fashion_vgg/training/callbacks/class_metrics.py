@@ -11,7 +11,7 @@ class ClassMetrics(L.Callback):
     """Adds up the loss and the correct predictions of a test by class, over all processes.
 
     Attributes:
-        images, loss, correct: sums of each class, float64 ``(classes,)``, available after the test.
+        images, loss, correct: sums of each class, ``(classes,)``, available after the test.
     """
 
     def on_test_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -22,7 +22,7 @@ class ClassMetrics(L.Callback):
     ) -> None:
         logits, labels = outputs["logits"], batch[1]
         losses = F.cross_entropy(logits, labels, reduction="none")
-        values = torch.stack([torch.ones_like(losses), losses, logits.argmax(dim=1) == labels]).double()
+        values = torch.stack([torch.ones_like(losses), losses, logits.argmax(dim=1) == labels])
         self._sums = self._sums + values.new_zeros(3, logits.shape[1]).index_add_(1, labels, values)
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -11,9 +11,6 @@ from fashion_vgg.analysis import plots
 from fashion_vgg.data.fashion_mnist import CLASS_NAMES, NUM_CLASSES
 from fashion_vgg.training import tensorboard
 
-MISTAKES = 6 * plots.COLUMNS
-"""Of the grid of misclassified images."""
-
 
 class PredictionPlots(L.Callback):
     """Plots the confusion matrix on the test set, and misclassified test images.
@@ -51,12 +48,11 @@ class PredictionPlots(L.Callback):
         predictions, labels = torch.cat(self._predictions), torch.cat(self._labels)
         self._predictions, self._labels = [], []
         matrix = trainer.strategy.reduce(multiclass_confusion_matrix(predictions, labels, NUM_CLASSES), reduce_op="sum")
-        wrong = (predictions != labels).nonzero().flatten()[:MISTAKES].cpu()
+        wrong = (predictions != labels).nonzero().flatten()[: plots.MISTAKES].cpu()
         # Of n processes, each has every n-th image of the set; the first one plots its own.
         images = trainer.datamodule.test_set.tensors[0].cpu()[wrong * trainer.world_size]  # type: ignore[attr-defined]
         for writer in tensorboard.writers(trainer) if trainer.is_global_zero else ():
-            pairs = zip(labels[wrong].tolist(), predictions[wrong].tolist(), strict=True)
-            captions = [f"{CLASS_NAMES[label]}\n→ {CLASS_NAMES[prediction]}" for label, prediction in pairs]
+            captions = plots.captions(labels[wrong], predictions[wrong], CLASS_NAMES)
             epochs = trainer.current_epoch
             writer.add_figure("test/confusion", plots.confusion(matrix.cpu(), CLASS_NAMES), epochs)
             if captions:
