@@ -18,7 +18,7 @@ supported_python() {
 
 create_environment() {
     local venv=$1 lock=$2 python uv
-    echo "Creating $venv from requirements.lock (once; about 6.4 GB with CUDA's libraries) ..." >&2
+    echo "Creating $venv from requirements.lock (once; about 6.9 GB with CUDA's libraries) ..." >&2
     python=$(supported_python) || return
     rm -rf "$venv"
     if uv=$(command -v uv); then
