@@ -151,6 +151,7 @@ def test_a_request_cannot_read_files_that_were_not_uploaded(server: Process, pag
         for n, file in enumerate(files)
     ]
     assert ["ankle boot" in answer for answer in answers] == [True, False, False, False]
+    stop(server, signal.SIGTERM, 143)
 
 
 def ask(page: Page, server: Process, request: dict[str, Any]) -> str:
