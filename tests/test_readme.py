@@ -23,7 +23,8 @@ README = {folder: (ROOT / folder / "README.md").read_text() for folder in FOLDER
 TEXT = "\n".join(README.values())
 MISTAKES = re.findall(r"^\$ fashion-vgg (.*)\n(.*)$", TEXT, re.MULTILINE)
 PROGRAMS = [
-    re.findall(rf"```python\n({first}.*?)```", TEXT, re.DOTALL)[0] for first in ("import fashion_vgg", "from functools")
+    re.findall(rf"```python\n({first}.*?)```", TEXT, re.DOTALL)[0]
+    for first in ("import fashion_vgg", "from functools", "import json")
 ]
 
 
@@ -110,13 +111,19 @@ def test_the_users_own_parts_train_test_and_resume(fashion_vgg: Command, data_ro
 
 @pytest.mark.long
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_a_program_runs(data_root: Path, tmp_path: Path, program: str) -> None:
+def test_a_program_runs(fashion_vgg: Command, data_root: Path, tmp_path: Path, program: str) -> None:
     shutil.copy(sources.SPEEDRUN, tmp_path / "weights.safetensors")
-    Image.fromarray(fashion_mnist.load(data_root, "test")[0][0].numpy()).save(tmp_path / "shoe.jpg")
+    boot = Image.fromarray(fashion_mnist.load(data_root, "test")[0][0].numpy())
+    for name in ("shoe.jpg", "boot.png"):
+        boot.save(tmp_path / name)
+    if "model.onnx" in program:
+        words = ["weights=speedrun", "format=onnx", "preprocess=true", f"data.root={data_root}"]
+        assert fashion_vgg("export", *words, f"to={tmp_path}/model.onnx").returncode == 0
     program = program.replace("~/.cache/fashion-vgg", str(data_root))
     env = os.environ | {"PYTHONWARNINGS": "default"}
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    assert "functools" in program or done.stdout.startswith("ankle boot")
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -131,3 +138,9 @@ def test_the_code_map_names_every_folder_and_file() -> None:
     code_map = README["."].partition("## Code map")[2]
     entries = [path for path in (ROOT / "src/fashion_vgg").iterdir() if path.name != "__pycache__"]
     assert not [path.name for path in entries if f"`{path.name}{'/' if path.is_dir() else ''}`" not in code_map]
+
+
+def test_the_table_of_epochs_is_that_of_the_stored_run() -> None:
+    script = [sys.executable, "scripts/epochs.py", "outputs/results/d2l/bf16-mixed,seed=0"]
+    done = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout in README["outputs/results"]

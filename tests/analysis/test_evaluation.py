@@ -100,5 +100,5 @@ def test_labels_that_were_swapped_are_found() -> None:
     wrong = labels.clone()
     wrong[swapped] = (labels[swapped] + 1) % 3
     images = torch.zeros(300, 28, 28, dtype=torch.uint8)
-    issues = Evaluation(images, wrong, logits, CLASSES).label_issues()
+    issues = Evaluation(images, wrong, logits, CLASSES).label_issues
     assert sorted(issues.tolist()) == swapped.tolist()

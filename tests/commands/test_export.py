@@ -42,7 +42,9 @@ def images(data_root: Path) -> Tensor:
 class TestExport:
     def test_safetensors_contains_the_weights_and_their_description(self, fashion_vgg: Command, run: Path) -> None:
         done = fashion_vgg("export", f"weights={run}")
-        assert (done.returncode, done.stderr) == (0, "")
+        accuracy = read_summary(run)["final"]["test/acc"]
+        origin = f"Weights: {run / 'last.ckpt'}, test accuracy {accuracy:.3f}, fashion-vgg train "
+        assert (done.returncode, done.stderr[: len(origin)]) == (0, origin)
         path = run / "weights.safetensors"
         assert re.fullmatch(rf"{path}: 0\.\d MB, SHA-256 [0-9a-f]{{64}}\n", done.stdout)
         state, card = published.read(path)
@@ -59,7 +61,7 @@ class TestExport:
     ) -> None:
         path = tmp_path / "vgg.onnx"
         done = fashion_vgg("export", f"weights={run}", "format=onnx", f"preprocess={preprocess}", f"to={path}")
-        assert (done.returncode, done.stderr) == (0, "")
+        assert (done.returncode, len(done.stderr.splitlines())) == (0, 1), done.stderr
         check_report(done.stdout, path)
         network = predictor.load(run)
         inputs = images if preprocess == "true" else network.preprocess(images)
@@ -70,14 +72,18 @@ class TestExport:
         metadata = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
         assert json.loads(metadata["classes"]) == list(fashion_mnist.CLASS_NAMES)
         assert json.loads(metadata["preprocessing"])["image_size"] == 32
-        assert metadata["input"] == ("uint8 (N, 28, 28)" if preprocess == "true" else "float32 (N, 1, 32, 32)")
+        expected = (
+            "uint8 (N, 28, 28), pixels from 0" if preprocess == "true" else "float32 (N, 1, 32, 32), pixels divided"
+        )
+        assert metadata["input"].startswith(expected)
+        assert metadata["output"] == "logits, float32 (N, 10)"
 
     def test_torch_export_loads_without_this_package(
         self, fashion_vgg: Command, run: Path, images: Tensor, tmp_path: Path
     ) -> None:
         path = tmp_path / "vgg.pt2"
         done = fashion_vgg("export", f"weights={run}", "format=torch_export", "preprocess=true", f"to={path}")
-        assert (done.returncode, done.stderr) == (0, "")
+        assert (done.returncode, len(done.stderr.splitlines())) == (0, 1), done.stderr
         check_report(done.stdout, path)
         torch.save(images, tmp_path / "images.pt")
         program = (
@@ -137,12 +143,15 @@ class TestExport:
         program = f"import sys; sys.modules[{package!r}] = None; from fashion_vgg.__main__ import main; main()"
         words = ["export", f"weights={run}", "format=onnx", f"to={tmp_path}/vgg.onnx"]
         done = fashion_vgg.start(*words, program=("-c", program)).result()
-        assert (done.returncode, done.stderr) == (2, f"{package} is not installed: pip install 'fashion-vgg[onnx]'.\n")
+        assert done.returncode == 2
+        assert done.stderr.splitlines()[1:] == [f"{package} is not installed: pip install 'fashion-vgg[onnx]'."]
         assert list(tmp_path.iterdir()) == []
 
     def test_options_that_do_not_fit_are_reported(self, fashion_vgg: Command, run: Path) -> None:
         for words, message in (
             (["preprocess=true"], "preprocess=true does not fit format=safetensors"),
+            ([f"to={run}/vgg.onnx"], f"to={run}/vgg.onnx does not fit format=safetensors: add format=onnx, or name"),
+            ([f"to={run}/none/"], f"to={run}/none/: there is no folder {run}/none."),
             (["format=onnxx"], "format=onnxx does not fit: use one of safetensors, onnx, torch_export."),
             (["format=onnx", f"to={run}/none/vgg.onnx"], f"to={run}/none/vgg.onnx: there is no folder {run}/none."),
         ):

@@ -85,10 +85,19 @@ def test_unreadable_files_are_reported_and_the_others_classified(fashion_vgg: Co
     assert [row[0] for row in cells] == ["ankle boot", "pullover", "trouser"]
     assert [row[-1] for row in cells] == [str(pictures / name) for name in ("0.png", "1.png", "2.png")]
     weights, text, zero, last = done.stderr.splitlines()
-    assert weights.startswith("Weights: speedrun (in the package), fashion-vgg train experiment=speedrun")
+    assert weights.startswith(
+        "Weights: speedrun (in the package), test accuracy 0.920, fashion-vgg train experiment=speedrun"
+    )
     for line, name in ((text, "text.png"), (zero, "zero.jpg")):
         assert line == f"{pictures / name}: not a picture that PIL can read, or damaged."
     assert last == "2 of 5 pictures could not be classified."
+
+
+def test_a_file_may_have_any_name(fashion_vgg: Command, pictures: Path) -> None:
+    (pictures / "0.png").rename(pictures / "a,b=c's.png")
+    done = fashion_vgg("predict", "a,b=c's.png", "weights=speedrun", root=pictures)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[1].endswith("a,b=c's.png")
 
 
 @pytest.mark.parametrize("words", [["{}/0.png"], ["images={}/0.png"], ["images={}/0*"], ["images=['{}/0.png']"]])
@@ -133,6 +142,12 @@ MISTAKES = [
     (["0.png", "weights=last"], "no run is finished: train one with"),
     (["0.png", "weights=best"], "no finished run has a validation split"),
     (["0.png", "weights=0.png"], "0.png: no config.yaml beside it describes its network: use a run's folder, or"),
+    (
+        ["0.png", "weights=vgg.onnx"],
+        "weights=vgg.onnx is for other programs: use the run's folder, or a safetensors file",
+    ),
+    (["0.png", "--weights=last"], "--weights: write weights=<value>, without dashes."),
+    (["0.png", "--format", "json"], "--format: write format=<value>, without dashes."),
     (["images=[3]"], "images=[3] does not fit: use a text or a list of files."),
     (["0.png", "format=markdown"], "format=markdown does not fit: use one of table, csv, json."),
     (["0.png", "top=0"], "top=0 does not fit"),
@@ -150,6 +165,7 @@ def test_a_mistake_is_one_line(
 
     Image.fromarray(test_set[0][0].numpy()).save(tmp_path / "0.png")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "vgg.onnx").touch()
     save_file(nn.Linear(2, 2).state_dict(), tmp_path / "other.safetensors")
     done = fashion_vgg("predict", *words, root=tmp_path)
     assert done.returncode == 2

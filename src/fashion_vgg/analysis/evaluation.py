@@ -123,6 +123,7 @@ class Evaluation:
         temperature, held_out = self.half(odd=False).temperature(), self.half(odd=True)
         return temperature, held_out, held_out.at_temperature(temperature)
 
+    @cached_property
     def label_issues(self) -> Tensor:
         """The indices of images whose label is probably wrong, least probable label first.
 

@@ -31,10 +31,10 @@ def confusion(matrix: Tensor, classes: Sequence[str]) -> Figure:
     return figure
 
 
-def captions(labels: Tensor, predictions: Tensor, classes: Sequence[str]) -> list[str]:
-    """Two lines for each image: its label, and the prediction."""
-    pairs = zip(labels.tolist(), predictions.tolist(), strict=True)
-    return [f"{classes[label]}\n→ {classes[prediction]}" for label, prediction in pairs]
+def captions(indices: Tensor, labels: Tensor, predictions: Tensor, classes: Sequence[str]) -> list[str]:
+    """Two lines for each image: its index and label, and the prediction."""
+    rows = zip(indices.tolist(), labels.tolist(), predictions.tolist(), strict=True)
+    return [f"{index}: {classes[label]}\n→ {classes[prediction]}" for index, label, prediction in rows]
 
 
 def image_grid(images: Tensor, captions: Sequence[str]) -> Figure:

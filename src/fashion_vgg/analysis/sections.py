@@ -9,6 +9,7 @@ from fashion_vgg.analysis.page import Section
 
 LABEL_ISSUES = 3 * plots.COLUMNS
 """At most, of the grid."""
+ABOVE = "Images are shown dark on white. Above each: its index in the set, its label → the prediction."
 
 
 def of_predictions(evaluation: Evaluation) -> list[Section]:
@@ -21,13 +22,13 @@ def of_predictions(evaluation: Evaluation) -> list[Section]:
 
 def of_labels(evaluation: Evaluation) -> Section | None:
     """Images whose label is probably wrong, if there are any; ModuleNotFoundError without cleanlab."""
-    issues = evaluation.label_issues()
+    issues = evaluation.label_issues
     if not len(issues):
         return None
     text = (
-        f"The network contradicts {len(issues):,} labels so clearly that confident learning (Northcutt et al., 2021) "
-        "counts them as probable label errors; the least plausible come first. Above each image: its label → the "
-        "prediction. Images that are hard to tell apart are among them, so look before you remove one."
+        f"Confident learning (Northcutt et al., 2021) counts {len(issues):,} labels as probable errors, since the "
+        f"network contradicts them: here are the {len(issues[:LABEL_ISSUES])} least plausible. {ABOVE} It takes its "
+        "word: many are its own mistakes on images that are hard to tell apart, the more so the less accurate it is."
     )
     return Section("label_errors", "Likely label errors", text, _grid(evaluation, issues[:LABEL_ISSUES]))
 
@@ -111,12 +112,10 @@ def _coverage(evaluation: Evaluation) -> Section:
 def _mistakes(evaluation: Evaluation) -> Section:
     mistakes = evaluation.mistakes()
     shown = mistakes[: plots.MISTAKES]
-    text = (
-        f"The {len(shown)} most confident of {len(mistakes):,} mistakes. Above each image: its label → the prediction."
-    )
+    text = f"The {len(shown)} most confident of {len(mistakes):,} mistakes. {ABOVE}"
     return Section("mistakes", "Most confident mistakes", text, _grid(evaluation, shown))
 
 
 def _grid(evaluation: Evaluation, indices: Tensor) -> Figure:
-    captions = plots.captions(evaluation.labels[indices], evaluation.predictions[indices], evaluation.classes)
+    captions = plots.captions(indices, evaluation.labels[indices], evaluation.predictions[indices], evaluation.classes)
     return plots.image_grid(evaluation.images[indices], captions)

@@ -1,6 +1,7 @@
 """``fashion-vgg export``: write a trained network as `safetensors`, for ONNX Runtime, or for `torch.export.load`."""
 
 import hashlib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,17 +30,29 @@ def main(cfg: DictConfig) -> None:
     validation.check(cfg)
     source = sources.find(cfg.weights)
     from fashion_vgg.checkpoints import weights
-    from fashion_vgg.inference import export, predictor
+    from fashion_vgg.inference import export, model_card, predictor
 
     path = weights.weights_file(source)
-    # Not into the package.
-    default = Path(NAMES[cfg.format]) if path == sources.SPEEDRUN else path.with_name(NAMES[cfg.format])
-    output = Path(cfg.to).expanduser() if cfg.to else default
-    if not output.absolute().parent.is_dir():
-        raise UserError(f"to={cfg.to}: there is no folder {output.absolute().parent}.")
+    output = output_file(cfg, path)
     net, card = predictor.load_network(path)
+    print(model_card.origin(card), file=sys.stderr)
     check = export.write(net, card, lambda: test_images(cfg), output, cfg.format, cfg.preprocess)
     print(report(output, check))
+
+
+def output_file(cfg: DictConfig, weights: Path) -> Path:
+    """The new file; UserError if its folder does not exist, or if its name is that of another format."""
+    name = NAMES[cfg.format]
+    if cfg.to is None:
+        return Path(name) if weights == sources.SPEEDRUN else weights.with_name(name)  # not into the package
+    output = Path(cfg.to).expanduser()
+    folder = output if cfg.to.endswith("/") or output.is_dir() else output.absolute().parent
+    if not folder.is_dir():
+        raise UserError(f"to={cfg.to}: there is no folder {folder}.")
+    for other, usual in NAMES.items():
+        if output.suffix == Path(usual).suffix and other != cfg.format:
+            raise UserError(f"to={cfg.to} does not fit format={cfg.format}: add format={other}, or name another file.")
+    return output / name if output.is_dir() else output
 
 
 def test_images(cfg: DictConfig) -> "Tensor":

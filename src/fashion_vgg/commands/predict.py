@@ -31,7 +31,8 @@ def expand(argv: Sequence[str]) -> list[str]:
     """Collect the pictures: words without a key, and ``images=``, whose value may need quotes in Hydra's grammar."""
     pictures, others = list[str](), list[str]()
     for word, before in zip(argv, ["", *argv], strict=False):
-        bare = word == "-" or (word[:1] != "-" and "=" not in word and before not in FLAGS_WITH_VALUE)
+        bare = word == "-" or Path(word).is_file() or (word[:1] != "-" and "=" not in word)
+        bare = bare and before not in FLAGS_WITH_VALUE
         (pictures if bare or word.startswith("images=") else others).append(word.removeprefix("images="))
     words = [word if word[:1] in ("[", "'", '"') and not Path(word).exists() else quoted(word) for word in pictures]
     return [*others, f"images={words[0] if len(words) == 1 else '[' + ','.join(words) + ']'}"] if words else others

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from fashion_vgg.errors import UserError
+
 _SAFE = re.compile(r"(\+{0,2}|~)(?!hydra\b|sweep\.|resume\b)\w(?![\w./-]*@hydra)[\w./@-]*(=.*)?", re.DOTALL)
 
 FLAGS_WITH_VALUE = (
@@ -13,6 +15,7 @@ FLAGS_WITH_VALUE = (
     *("-i", "--info", "--experimental-rerun"),
 )
 """The value is the next word, unless it follows an equals sign."""
+_FLAGS = ("--help", "--hydra-help", "--version", "--resolve", "--run", "--multirun", "--shell-completion")
 
 
 def key_of(override: str) -> str:
@@ -34,9 +37,16 @@ def value_of(argv: Sequence[str], key: str) -> str | None:
 
 
 def flags_first(argv: Sequence[str]) -> list[str]:
-    """Hydra's flags with their values, then the overrides: Hydra rejects a flag between two overrides."""
+    """Hydra's flags with their values, then the overrides: Hydra rejects a flag between two overrides.
+
+    Raises:
+        UserError: a key is written like a flag.
+    """
     words, flags, overrides = iter(argv), list[str](), list[str]()
     for word in words:
+        key = word.partition("=")[0]
+        if key.startswith("--") and key not in (*FLAGS_WITH_VALUE, *_FLAGS):
+            raise UserError(f"{key}: write {key[2:]}=<value>, without dashes.")
         if not word.startswith("-"):
             overrides.append(word)
         else:

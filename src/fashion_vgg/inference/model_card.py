@@ -43,7 +43,7 @@ def of(path: Path) -> Card:
         return _checked(published.read_card(file), file)
     folder = file.parent
     if not (folder / CONFIG).exists():
-        remedy = "use a run's folder, or a file of `fashion-vgg export`"
+        remedy = "use a run's folder, or a safetensors file of `fashion-vgg export`"
         raise UserError(f"{file}: no {CONFIG} beside it describes its network: {remedy}.")
     settings: Any = OmegaConf.to_container(recorded_config(folder), resolve=True)
     classes = settings["model"].get("num_classes", len(CLASS_NAMES))
@@ -61,6 +61,13 @@ def of(path: Path) -> Card:
         "finished": bool(run.summary),
         "metrics": {name: value for name, value in tested.items() if name.endswith(("/acc", "/loss"))},
     }
+
+
+def origin(card: Card) -> str:
+    """A line about weights with their description, to which the path ``weights`` was added."""
+    accuracy = card["metrics"].get("test/acc")
+    quality = f", test accuracy {accuracy:.3f}" if accuracy is not None else ""
+    return f"Weights: {card['weights']}{quality}, {card['command']}{'' if card['finished'] else ' (not finished)'}"
 
 
 def _checked(card: Card, file: Path) -> Card:

@@ -104,9 +104,11 @@ class Predictor:
 
     @property
     def origin(self) -> str:
-        """A line about the weights: where they are from, and the command of their training."""
-        unfinished = "" if self.card["finished"] else " (not finished)"
-        return f"Weights: {self.card['weights']}, {self.card['command']}{unfinished}"
+        """A line about the weights: where they are from, how good they are, and the command of their training."""
+        return model_card.origin(self.card)
+
+    def __repr__(self) -> str:
+        return f"<Predictor, {self.origin}>"
 
 
 def load(weights_name: str | Path | None = None) -> Predictor:

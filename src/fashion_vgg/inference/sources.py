@@ -39,6 +39,9 @@ def find(name: str | None) -> Path:
             if not path.exists():
                 words = "Use a path, or one of last, best, speedrun."
                 raise UserError(f"weights={name}: no such folder or file. {words}")
+            if path.suffix in (".onnx", ".pt2"):
+                remedy = "use the run's folder, or a safetensors file of `fashion-vgg export`"
+                raise UserError(f"weights={name} is for other programs: {remedy}.")
             return path
 
 

@@ -50,9 +50,10 @@ class PredictionPlots(L.Callback):
         matrix = trainer.strategy.reduce(multiclass_confusion_matrix(predictions, labels, NUM_CLASSES), reduce_op="sum")
         wrong = (predictions != labels).nonzero().flatten()[: plots.MISTAKES].cpu()
         # Of n processes, each has every n-th image of the set; the first one plots its own.
-        images = trainer.datamodule.test_set.tensors[0].cpu()[wrong * trainer.world_size]  # type: ignore[attr-defined]
+        indices = wrong * trainer.world_size
+        images = trainer.datamodule.test_set.tensors[0].cpu()[indices]  # type: ignore[attr-defined]
         for writer in tensorboard.writers(trainer) if trainer.is_global_zero else ():
-            captions = plots.captions(labels[wrong], predictions[wrong], CLASS_NAMES)
+            captions = plots.captions(indices, labels[wrong], predictions[wrong], CLASS_NAMES)
             epochs = trainer.current_epoch
             writer.add_figure("test/confusion", plots.confusion(matrix.cpu(), CLASS_NAMES), epochs)
             if captions:
