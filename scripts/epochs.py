@@ -1,4 +1,4 @@
-"""Prints loss and accuracy by epoch as a Markdown table: the value of one run, or mean ± standard deviation over several.
+"""Prints loss and accuracy by epoch as a Markdown table: of one run, or mean ± standard deviation of several.
 
 python scripts/epochs.py <run's folder> ...
 """
