@@ -28,6 +28,8 @@ IMAGES = 256
 @reported_errors("export")
 def main(cfg: DictConfig) -> None:
     validation.check(cfg)
+    if cfg.preprocess and cfg.format == "safetensors":
+        raise UserError("preprocess=true does not fit format=safetensors, which holds only weights.")
     source = sources.find(cfg.weights)
     from fashion_vgg.checkpoints import weights
     from fashion_vgg.inference import export, model_card, predictor

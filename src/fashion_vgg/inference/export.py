@@ -18,7 +18,7 @@ from fashion_vgg import atomic
 from fashion_vgg.checkpoints import published
 from fashion_vgg.checkpoints.published import Card
 from fashion_vgg.data.transforms import Preprocess
-from fashion_vgg.errors import TrainingError, UserError
+from fashion_vgg.errors import TrainingError
 from fashion_vgg.inference import model_card
 from fashion_vgg.inference.exportable import ExportablePreprocess
 
@@ -50,21 +50,19 @@ def write(
         path: of the new file.
         kind: ``safetensors``, ``onnx`` or ``torch_export``; the last two compute in float32.
         preprocess: the exported network takes uint8 ``(N, 28, 28)`` and preprocesses them, instead of float32
-            ``(N, channels, image_size, image_size)``. Not for ``safetensors``.
+            ``(N, channels, image_size, image_size)``. Ignored for ``safetensors``.
 
     Returns:
         The comparison, or None for ``safetensors``, whose weights are equal.
 
     Raises:
-        UserError: a needed package is not installed, or the options do not fit.
+        ModuleNotFoundError: a package of the extra ``onnx`` is not installed.
         TrainingError: the outputs differ by more than `TOLERANCE`; no file is written.
     """
     card = {key: value for key, value in card.items() if key in model_card.KEYS}
     with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as folder:
         file = Path(folder, path.name)
         if kind == "safetensors":
-            if preprocess:
-                raise UserError("preprocess=true does not fit format=safetensors, which holds only weights.")
             published.write(file, net.state_dict(), card)
             published.read(file)
             result = None
