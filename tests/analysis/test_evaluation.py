@@ -40,7 +40,7 @@ def test_the_calibration_error_is_the_weighted_distance_over_the_bins() -> None:
 def test_the_temperature_undoes_what_made_the_logits_too_sharp(sharpness: float) -> None:
     # The standard error of the fitted temperature is about 1 % for this many images.
     assert drawn(20_000, sharpness).temperature() == pytest.approx(sharpness, rel=0.05)
-    temperature, before, after = drawn(20_000, sharpness).calibrated()
+    temperature, before, after = drawn(20_000, sharpness).calibrated
     assert len(before.labels) == len(after.labels) == 10_000
     assert after.calibration_error() < 0.02
     assert torch.equal(after.predictions, before.predictions)

@@ -11,7 +11,7 @@ from PIL import Image
 from fashion_vgg.data import fashion_mnist
 from fashion_vgg.inference import predictor
 from tests.conftest import Command
-from tests.helpers import only, read_summary
+from tests.helpers import only, read_summary, trained
 from tests.helpers.browser import chromium
 
 pytestmark = pytest.mark.long
@@ -24,10 +24,7 @@ SECTIONS = [
 
 @pytest.fixture(scope="module")
 def run(fashion_vgg: Command, tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("run")
-    done = fashion_vgg("train", *tiny, "data.val_size=1000", "trainer.limit_val_batches=1.0", root=root)
-    assert done.returncode == 0, done.stderr
-    return only(root, "outputs/train/*/*")
+    return trained(fashion_vgg, tmp_path_factory, *tiny, "data.val_size=1000", "trainer.limit_val_batches=1.0")
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from fashion_vgg.errors import TrainingError
 from fashion_vgg.inference import export, predictor
 from fashion_vgg.inference.exportable import ExportablePreprocess
 from tests.conftest import Command
-from tests.helpers import only, read_summary, weights
+from tests.helpers import read_summary, trained, weights
 
 pytestmark = pytest.mark.long
 
@@ -28,10 +28,7 @@ pytestmark = pytest.mark.long
 @pytest.fixture(scope="module")
 def run(fashion_vgg: Command, tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished training at 32 px that was tested on the whole test set."""
-    root = tmp_path_factory.mktemp("run")
-    done = fashion_vgg("train", *tiny, "image_size=32", "trainer.limit_val_batches=1.0", root=root)
-    assert done.returncode == 0, done.stderr
-    return only(root, "outputs/train/*/*")
+    return trained(fashion_vgg, tmp_path_factory, *tiny, "image_size=32", "trainer.limit_val_batches=1.0")
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from fashion_vgg.checkpoints import published
 from fashion_vgg.data import fashion_mnist
 from fashion_vgg.inference import predictor, sources
 from tests.conftest import Command
-from tests.helpers import only, read_summary
+from tests.helpers import read_summary, trained
 
 COLUMNS = ("class", "probability")
 
@@ -31,11 +31,8 @@ def test_set(data_root: Path) -> tuple[Tensor, Tensor]:
 @pytest.fixture(scope="module")
 def run(fashion_vgg: Command, tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished training in bfloat16 that was tested on the whole test set."""
-    root = tmp_path_factory.mktemp("run")
-    precision = "trainer.precision=bf16-mixed"
-    done = fashion_vgg("train", *tiny, precision, "trainer.limit_val_batches=1.0", root=root)
-    assert done.returncode == 0, done.stderr
-    return only(root, "outputs/train/*/*")
+    words = ["trainer.precision=bf16-mixed", "trainer.limit_val_batches=1.0"]
+    return trained(fashion_vgg, tmp_path_factory, *tiny, *words)
 
 
 @pytest.fixture

@@ -6,18 +6,28 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from fashion_vgg.checkpoints import run_folder
 from fashion_vgg.data import FashionMNISTDataModule
+from tests.processes.command import Command
 
 
 def only(folder: Path, pattern: str) -> Path:
     """The one path that matches."""
     [path] = folder.glob(pattern)
     return path
+
+
+def trained(fashion_vgg: Command, folders: pytest.TempPathFactory, *overrides: str) -> Path:
+    """The folder of a training that has finished."""
+    root = folders.mktemp("run")
+    done = fashion_vgg("train", *overrides, root=root)
+    assert done.returncode == 0, done.stderr
+    return only(root, "outputs/train/*/*")
 
 
 def read_summary(run: Path) -> dict[str, Any]:

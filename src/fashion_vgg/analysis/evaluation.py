@@ -118,6 +118,7 @@ class Evaluation:
         optimizer.step(loss)  # type: ignore[no-untyped-call]
         return float(logarithm.detach().exp())
 
+    @cached_property
     def calibrated(self) -> tuple[float, "Evaluation", "Evaluation"]:
         """A temperature fitted on one half of the images, and the other half without and with it."""
         temperature, held_out = self.half(odd=False).temperature(), self.half(odd=True)

@@ -91,7 +91,7 @@ def _classes(evaluation: Evaluation) -> Section:
 
 
 def _calibration(evaluation: Evaluation) -> Section:
-    temperature, before, after = evaluation.calibrated()
+    temperature, before, after = evaluation.calibrated
     errors = f"{before.calibration_error():.3f} before and {after.calibration_error():.3f} after"
     text = (
         f"The expected calibration error over {BINS} bins is the mean distance of confidence and accuracy. Dividing "

@@ -10,7 +10,7 @@ PERCENTS = (50, 80, 90, 95, 100)
 
 def to_dict(evaluation: Evaluation) -> dict[str, Any]:
     """The values that the page shows."""
-    temperature, before, after = evaluation.calibrated()
+    temperature, before, after = evaluation.calibrated
     return {
         "images": len(evaluation.labels),
         "accuracy": evaluation.accuracy_of(1),

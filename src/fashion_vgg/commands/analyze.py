@@ -108,7 +108,7 @@ def describe(cfg: DictConfig, network: "Predictor", evaluation: "Evaluation") ->
         "Weights": network.card["weights"],
         "Training": network.card["command"] + (f" (commit {network.card['commit']})" if network.card["commit"] else ""),
         "Images": f"{len(evaluation.images):,} of the {names[cfg.split]}",
-        "Accuracy": f"{float(evaluation.correct.double().mean()):.4f}",
+        "Accuracy": f"{evaluation.accuracy_of(1):.4f}",
         "Mean confidence": f"{float(evaluation.confidences.mean()):.4f}",
         "Expected calibration error": f"{evaluation.calibration_error():.4f}",
     }

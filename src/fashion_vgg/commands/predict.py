@@ -95,8 +95,7 @@ _COLUMNS = ("class", "probability")
 
 def rows(predicted: "Iterable[tuple[str, Prediction]]", top: int) -> Iterator[Row]:
     for name, prediction in predicted:
-        pairs = list(zip(prediction.classes, prediction.probabilities, strict=True))[:top]
-        yield [name, *(cell for pair in pairs for cell in pair)]
+        yield [name, *(cell for pair in prediction.top(top) for cell in pair)]
 
 
 def write_table(predicted: "Iterable[tuple[str, Prediction]]", top: int) -> None:
@@ -114,5 +113,4 @@ def write_csv(predicted: "Iterable[tuple[str, Prediction]]", top: int) -> None:
 
 def write_json(predicted: "Iterable[tuple[str, Prediction]]", top: int) -> None:
     for name, prediction in predicted:
-        classes = dict(list(zip(prediction.classes, prediction.probabilities, strict=True))[:top])
-        print(json.dumps({"image": name, "classes": classes}))
+        print(json.dumps({"image": name, "classes": dict(prediction.top(top))}))

@@ -83,9 +83,11 @@ def _write_program(net: nn.Module, card: Card, images: Tensor, file: Path, kind:
     inputs = images if preprocess else prepare(images)
     shape = ", ".join(map(str, inputs.shape[1:]))
     pixels = "from 0 (black) to 255" if preprocess else "divided by 255, less the mean, divided by the std"
-    kind_of_number = str(inputs.dtype).removeprefix("torch.")
-    card = card | {"input": f"{kind_of_number} (N, {shape}), pixels {pixels}, the article light on black"}
-    card = card | {"output": f"logits, float32 (N, {len(card['classes'])})"}
+    dtype = str(inputs.dtype).removeprefix("torch.")
+    card = card | {
+        "input": f"{dtype} (N, {shape}), pixels {pixels}, the article light on black",
+        "output": f"logits, float32 (N, {len(card['classes'])})",
+    }
     exported = (_to_onnx if kind == "onnx" else _to_torch_export)(model, inputs, card, file)
     return _compare(exported, inputs, lambda x: net(prepare(x)) if preprocess else net(x))
 

@@ -27,6 +27,10 @@ class Prediction(NamedTuple):
     classes: tuple[str, ...]
     probabilities: tuple[float, ...]
 
+    def top(self, count: int) -> list[tuple[str, float]]:
+        """The most probable classes with their probabilities."""
+        return list(zip(self.classes, self.probabilities, strict=True))[:count]
+
     def __str__(self) -> str:
         return f"{self.classes[0]} ({self.probabilities[0]:.1%})"
 
