@@ -117,6 +117,59 @@ class TestRun:
             assert torch.equal(value, other), name
 
 
+class TestGroups:
+    @pytest.mark.long
+    def test_optimizers_and_schedulers_are_swept(self, fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
+        grid = ["optimizer=sgd,adamw", "scheduler=cosine,none"]
+        done = fashion_vgg("train", "-m", *tiny, "trainer.max_epochs=3", *grid, root=tmp_path)
+        assert done.returncode == 0, done.stderr
+        rates = {}
+        for summary in tmp_path.glob("outputs/sweeps/*/*/*/summary.json"):
+            config: Any = OmegaConf.load(summary.parent / "config.yaml")
+            schedule = "cosine" if config.scheduler else "none"
+            rows = [line.split(",") for line in (summary.parent / "metrics.csv").read_text().splitlines()]
+            rates[config.optimizer["_target_"], schedule] = [float(row[rows[0].index("lr")]) for row in rows[1:]]
+        assert rates == {
+            ("torch.optim.SGD", "none"): pytest.approx([0.05, 0.05, 0.05]),
+            ("torch.optim.AdamW", "none"): pytest.approx([0.001, 0.001, 0.001]),
+            # (1 + cos(pi * epochs / 3)) / 2
+            ("torch.optim.SGD", "cosine"): pytest.approx([0.05, 0.05 * 0.75, 0.05 * 0.25]),
+            ("torch.optim.AdamW", "cosine"): pytest.approx([0.001, 0.00075, 0.00025]),
+        }
+
+    def test_early_stopping_says_why(self, fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
+        never = ["callbacks.early_stopping.min_delta=100", "callbacks.early_stopping.patience=1"]
+        split = ["callbacks=early_stopping", "data.val_size=600", "trainer.max_epochs=5"]
+        done = fashion_vgg("train", *tiny, *split, *never, root=tmp_path)
+        assert done.returncode == 0, done.stderr
+        reason = "Monitored metric val/loss did not improve in the last 1 records. Best score: "
+        assert f"Stopped after epoch 2: {reason}" in done.stdout
+        summary = read_summary(only(tmp_path, "outputs/train/*/*"))
+        assert summary["epochs"] == 2
+        assert summary["stopped_early"].startswith(reason)
+
+    def test_a_time_limit_says_so(self, fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
+        done = fashion_vgg("train", *tiny, "trainer.max_epochs=1000", "trainer.max_time={seconds: 1}", root=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert re.search(r"Stopped after epoch \d+: trainer.max_time is over\.", done.stdout)
+
+    def test_ten_images_are_learned_by_heart(self, fashion_vgg: Command, data_root: Path, tmp_path: Path) -> None:
+        words = ["model.ratio=4", "image_size=32", "debug=overfit", "optimizer=adam", f"data.root={data_root}"]
+        done = fashion_vgg("train", *words, root=tmp_path)
+        assert done.returncode == 0, done.stderr
+        final = read_summary(only(tmp_path, "outputs/train/*/*"))["final"]
+        assert final["train/acc"] == 1
+        assert final["train/loss"] < 0.02
+
+    def test_debugging_takes_a_word(self, fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
+        for debug, steps in (("fdr", 1), ("profiler", 8)):
+            done = fashion_vgg("train", *tiny, "trainer.max_epochs=1", f"debug={debug}", root=tmp_path / debug)
+            assert done.returncode == 0, done.stderr
+            run = only(tmp_path / debug, "outputs/train/*/*")
+            assert torch.load(run / "last.ckpt", weights_only=True)["global_step"] == steps
+        assert re.search(r"run_training_batch +\| +[\d.e-]+ +\| 8 ", re.sub(r"\s+", " ", done.stdout))
+
+
 @pytest.mark.long
 def test_a_validation_split_selects_the_checkpoint_that_is_tested_at_the_end(
     fashion_vgg: Command, tiny: list[str], tmp_path: Path
@@ -251,7 +304,7 @@ def test_a_slow_training_is_reported_before_its_first_step(fashion_vgg: Command,
 def test_max_steps_within_an_epoch_leaves_a_complete_folder(
     fashion_vgg: Command, tiny: list[str], tmp_path: Path
 ) -> None:
-    done = fashion_vgg("train", *tiny, "+trainer.max_steps=11", root=tmp_path)
+    done = fashion_vgg("train", *tiny, "trainer.max_steps=11", root=tmp_path)
     assert done.returncode == 0, done.stderr
     run = only(tmp_path, "outputs/train/*/*")
     assert torch.load(run / "last.ckpt", weights_only=True)["global_step"] == 11

@@ -15,8 +15,8 @@ from fashion_vgg.training import History, build
 from tests.helpers import composed
 
 GROUPS = [
-    *("bench", "callbacks", "checkpoint", "classifier", "data", "experiment", "logger", "model", "optimizer"),
-    *("scheduler", "sweep", "trainer"),
+    *("bench", "callbacks", "checkpoint", "classifier", "data", "debug", "experiment", "logger", "model"),
+    *("optimizer", "scheduler", "sweep", "trainer"),
 ]
 
 
@@ -31,7 +31,8 @@ def test_the_groups_are_known() -> None:
 
 @pytest.mark.parametrize(("group", "option"), [(group, option) for group in GROUPS[1:] for option in options(group)])
 def test_every_config_instantiates(group: str, option: str, tmp_path: Path) -> None:
-    cfg = composed("train", f"{group}={option}", f"output_dir={tmp_path}")
+    split = ["data.val_size=600"] if option in ("early_stopping", "plateau") else []
+    cfg = composed("train", f"{group}={option}", f"output_dir={tmp_path}", *split)
     validation.check(cfg)
     if (group, option) == ("trainer", "gpu") and not torch.cuda.is_available():
         with pytest.raises(UserError, match="no GPU found"):
@@ -39,7 +40,7 @@ def test_every_config_instantiates(group: str, option: str, tmp_path: Path) -> N
         return
     build.check_components(cfg)
     trainer = build.build_trainer(cfg, History(str(tmp_path)))
-    assert trainer.max_epochs == cfg.trainer.max_epochs
+    assert trainer.max_epochs == (1 if cfg.trainer.fast_dev_run else cfg.trainer.max_epochs)
     with torch.device("meta"):
         classifier = build.build_classifier(cfg)
     assert isinstance(classifier.net, nn.Module)
@@ -75,7 +76,7 @@ def test_every_config_trains_a_step(group: str, option: str, data_root: Path, tm
         *(["image_size=96"] if group == "model" else []),
         *("++model.ratio=8", *(["model.hidden=64"] if group == "model" else [])),
         *(f"data.root={data_root}", f"output_dir={tmp_path}", "batch_size=2", "trainer=cpu", "compile=null"),
-        *("+trainer.max_steps=1", "trainer.limit_val_batches=0", "~callbacks.slow_run_notice", "~logger"),
+        *("trainer.max_steps=1", "trainer.limit_val_batches=0", "~callbacks.slow_run_notice", "~logger"),
     )
     build.configure_lightning_logging()
     torch.manual_seed(0)
@@ -98,6 +99,6 @@ def test_the_experiment_d2l_is_the_books_recipe() -> None:
     assert type(optimizer) is torch.optim.SGD
     settings = {name: optimizer.defaults[name] for name in ("lr", "momentum", "weight_decay", "nesterov")}
     assert settings == {"lr": 0.05, "momentum": 0, "weight_decay": 0, "nesterov": False}
-    assert cfg.get("scheduler") is None
+    assert cfg.scheduler == {}
     assert (cfg.trainer.max_epochs, cfg.data.batch_size, cfg.data.image_size, cfg.data.val_size) == (10, 128, 224, 0)
     assert cfg.classifier.label_smoothing == 0

@@ -17,6 +17,13 @@ from tests.conftest import Survived
 from tests.faults.conftest import LONG
 from tests.helpers import assert_same, composed
 
+# Without patience, and with a threshold that no epoch reaches, it lowers the rate after every epoch but the first.
+PLATEAU = [
+    "scheduler=plateau",
+    "classifier.scheduler_monitor=train/loss",
+    "scheduler.patience=0",
+    "scheduler.threshold=1",
+]
 AVERAGE = {"_target_": "lightning.pytorch.callbacks.EMAWeightAveraging", "decay": 0.9}
 
 
@@ -70,9 +77,11 @@ def trained(cfg: DictConfig, checkpoint: Path | None, *callbacks: L.Callback) ->
         ([], 48, 3, slice(13, 19)),
         (["data.num_workers=2"], 48, 3, slice(13, 16)),
         (["model=vgg5_whitening", "optimizer=muon"], 48, 3, slice(15, 17)),
-        (["+trainer.val_check_interval=0.5"], 48, 3, slice(6, 9)),
-        (["+trainer.max_steps=40"], 40, 2, slice(37, 40)),
-        (["+trainer.accumulate_grad_batches=2", "+trainer.val_check_interval=5"], 24, 0, slice(1, 4)),
+        (["trainer.val_check_interval=0.5"], 48, 3, slice(6, 9)),
+        (["scheduler=cosine"], 48, 3, slice(15, 17)),
+        (PLATEAU, 48, 3, slice(15, 17)),
+        (["trainer.max_steps=40"], 40, 2, slice(37, 40)),
+        (["trainer.accumulate_grad_batches=2", "trainer.val_check_interval=5"], 24, 0, slice(1, 4)),
     ],
 )
 def test_resuming_from_any_step_is_exact(

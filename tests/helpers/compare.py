@@ -11,7 +11,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 TIMES = {"images_per_sec", "seconds", "wall_seconds", "git_commit", "overrides"}
 PATHS = {"dirpath", "best_model_path", "kth_best_model_path", "best_k_models", "last_model_path"}
 # Counts of the steps of the current epoch: Lightning reads the totals only, and omits these when it starts an epoch.
-UNREAD = ("scheduler_progress/current", "optimizer/step/current", "optimizer/zero_grad/current")
+# It counts a schedule by the epoch after the epoch's checkpoint, and never reads that.
+UNREAD = (
+    "scheduler_progress/current",
+    "scheduler_progress/total",
+    "optimizer/step/current",
+    "optimizer/zero_grad/current",
+)
 
 
 def assert_equal(one: Path, other: Path) -> None:

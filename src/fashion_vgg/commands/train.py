@@ -113,14 +113,14 @@ def finish(cfg: DictConfig, trainer: "L.Trainer", history: "History", datamodule
     from fashion_vgg.runs import summary
     from fashion_vgg.training import tensorboard
 
-    rows, seconds = list(history.rows), history.seconds  # testing a checkpoint loads its own
+    rows, seconds, reason = list(history.rows), history.seconds, stop_reason(trainer)  # a test loads its checkpoint's
     test = test_best(trainer, datamodule) if cfg.data.val_size else {}
     if not trainer.is_global_zero:
         return
     if not rows:
         raise UserError("The training ended within its first epoch: allow more time or steps.")
     device, overrides = trainer.strategy.root_device, list(HydraConfig.get().overrides.task)
-    content = summary.summarize(rows, test, seconds, device, trainer.world_size, overrides)
+    content = summary.summarize(rows, test, seconds, device, trainer.world_size, overrides, reason)
     if test:
         tensorboard.add_best(trainer, content["best"], len(rows))
     summary.write(Path(cfg.output_dir, run_folder.SUMMARY), content)
@@ -137,6 +137,18 @@ def test_best(trainer: "L.Trainer", datamodule: "FashionMNISTDataModule") -> dic
     module = trainer.lightning_module
     trainer.test(module, datamodule=datamodule, ckpt_path=best[0] if best else None, verbose=False)
     return {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
+
+
+def stop_reason(trainer: "L.Trainer") -> str | None:
+    """Why the training ended before its last epoch, as `EarlyStopping` or ``trainer.max_time`` has it; else None."""
+    from lightning.pytorch.callbacks import EarlyStopping, Timer
+
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, EarlyStopping) and callback.stopping_reason_message:
+            return str(callback.stopping_reason_message).removesuffix(" Signaling Trainer to stop.")
+        if isinstance(callback, Timer) and (callback.time_remaining() or 1) <= 0:
+            return "trainer.max_time is over."
+    return None
 
 
 def _locked_folder(cfg: DictConfig) -> Any:

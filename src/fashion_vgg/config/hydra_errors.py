@@ -75,7 +75,7 @@ def _unknown_key(key: str, command: str) -> str:
     cfg = default_config(command, sys.argv[1:])
     group = key.partition(".")[0]
     if group in groups() and not cfg.get(group):
-        options = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+        options = sorted(path.stem for path in (CONF / group).glob("*.yaml") if path.stem != "none")
         return f"{key}: no {group} is chosen; add {group}={' or '.join(options)}."
     hint = suggestion(key, [*dict(flatten(OmegaConf.to_container(cfg))), *(groups() if "." not in key else ())])
     return f"{key}: no such key.{hint} --cfg job prints all keys; +{key}=... adds one."

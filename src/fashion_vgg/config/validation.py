@@ -5,7 +5,7 @@ A value has the type of its default in ``conf/``. `DOMAINS` adds the ranges that
 
 import difflib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,9 +78,13 @@ DOMAINS: dict[str, Domain] = {
     for keys, domain in (
         ("seed", integer(0, 2**32 - 1)),
         ("image_size in_channels batch_size model.ratio model.hidden checkpoint.keep trainer.max_epochs", integer(1)),
-        ("trainer.num_nodes trainer.check_val_every_n_epoch bench.rounds bench.reference_loop.batch_size", integer(1)),
+        (
+            "trainer.num_nodes trainer.check_val_every_n_epoch trainer.accumulate_grad_batches scheduler.step_size",
+            integer(1),
+        ),
+        ("bench.rounds bench.reference_loop.batch_size", integer(1)),
         ("num_classes", integer(2)),
-        ("data.split_seed data.num_workers", integer(0)),
+        ("data.split_seed data.num_workers scheduler.patience", integer(0)),
         ("data.shift data.erase", integer(0, 28)),
         ("data.val_size", either(one_of(0), integer(10, 59_990))),
         ("data.mean data.flip model.dropout classifier.label_smoothing scheduler.pct_start", number(0, 1)),
@@ -95,6 +99,8 @@ DOMAINS: dict[str, Domain] = {
         ("model.head", one_of("dense", "compact", "light")),
         ("compile", one_of(None, "default", "reduce-overhead", "max-autotune")),
         ("scheduler.anneal_strategy", one_of("cos", "linear")),
+        ("classifier.scheduler_interval", one_of(None, "step", "epoch")),
+        ("classifier.scheduler_monitor", one_of("train/loss", "train/acc", "val/loss", "val/acc")),
         ("sweep.objective", Domain(lambda v: str(v).startswith("val/"), "a metric of the validation split: val/acc")),
         ("sweep.trial", either(one_of(None), integer(0))),
         ("sweep.space", Domain(OmegaConf.is_dict, "a mapping of keys to the values to search")),
@@ -103,9 +109,21 @@ DOMAINS: dict[str, Domain] = {
         ("trainer.precision", one_of("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true")),
         ("bench.second_precision", one_of(None, "32-true", "bf16-mixed")),
         ("trainer.deterministic", one_of(True, False, "warn")),
+        ("trainer.max_steps", either(one_of(-1), integer(1))),
+        ("trainer.max_time", either(one_of(None), TEXT, Domain(OmegaConf.is_dict, "a mapping such as {minutes: 30}"))),
+        ("trainer.fast_dev_run", either(one_of(True, False), integer(1))),
+        ("trainer.gradient_clip_val", either(one_of(None), number(0))),
+        ("trainer.gradient_clip_algorithm", one_of(None, "norm", "value")),
+        (
+            "trainer.profiler",
+            either(one_of(None, "simple", "advanced", "pytorch"), Domain(OmegaConf.is_dict, "a class")),
+        ),
         # Lightning: a number of batches, or a share of all of them.
-        ("trainer.limit_train_batches", either(integer(1), Domain(_is_share, "a share"))),
-        ("trainer.limit_val_batches trainer.limit_test_batches", either(integer(0), number(0, 1))),
+        ("trainer.limit_train_batches trainer.val_check_interval", either(integer(1), Domain(_is_share, "a share"))),
+        (
+            "trainer.limit_val_batches trainer.limit_test_batches trainer.overfit_batches",
+            either(integer(0), number(0, 1)),
+        ),
         ("bench.reference_loop.image_size", Domain(lambda v: _is_count(v) and v % 32 == 0, "a multiple of 32")),
         ("bench.growth.batch_size bench.growth.image_size", list_of(_is_count, "a list of integers above 0")),
         ("top", integer(1)),
@@ -150,6 +168,9 @@ def check(cfg: DictConfig) -> None:
         for other in sharing if key in cfg else ():
             if (value := OmegaConf.select(cfg, other, default=cfg[key])) != cfg[key]:
                 raise UserError(f"{other}={shown(value)} does not fit {key}={shown(cfg[key])}: set {key} alone.")
+    for key, metric in _monitored(cfg):
+        if metric.startswith("val/") and not cfg.data.val_size:
+            raise UserError(f"{key}={metric} needs a validation split: add data.val_size=5000.")
     if cfg.get("resume") and "sweep" not in cfg:
         raise UserError(f"resume={cfg.resume} does not fit: only train resumes a run.")
 
@@ -162,6 +183,15 @@ def _check_value(cfg: DictConfig, key: str, domain: Domain) -> None:
         raise UserError(f"{parent}={shown(node)} does not fit: it has keys of its own, such as {key}.")
     if isinstance(node, DictConfig) and name in node and not domain.fits(node[name]):
         raise UserError(f"{key}={shown(node[name])} does not fit: use {domain.values}.")
+
+
+def _monitored(cfg: DictConfig) -> Iterator[tuple[str, str]]:
+    """The keys that name a metric, and its name; except of the callback ``best``, which is left out without a split."""
+    for name, node in (cfg.get("callbacks") or {}).items():
+        if name != "best" and node and "monitor" in node:
+            yield f"callbacks.{name}.monitor", str(node.monitor)
+    if str((cfg.get("scheduler") or {}).get("_target_")).endswith(".ReduceLROnPlateau"):
+        yield "classifier.scheduler_monitor", str(cfg.classifier.scheduler_monitor)
 
 
 def _types_of_defaults() -> dict[str, Domain]:

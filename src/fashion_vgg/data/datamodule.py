@@ -1,5 +1,6 @@
 """The LightningDataModule: uint8 images in the memory of the device that trains, transformed there batch by batch."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +11,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from fashion_vgg.data import download, fashion_mnist, transforms
-from fashion_vgg.data.loader import BatchSampler, ResumableLoader, init_worker, stratified_split
+from fashion_vgg.data.loader import (
+    BatchSampler,
+    ResumableLoader,
+    SequentialBatchSampler,
+    init_worker,
+    stratified_split,
+)
 from fashion_vgg.errors import UserError
 
 Batch = tuple[Tensor, Tensor]
@@ -89,13 +96,14 @@ class FashionMNISTDataModule(L.LightningDataModule):
         self.test_set = self._to_dataset(*fashion_mnist.load(self.folder, "test"))
 
     def train_dataloader(self) -> DataLoader[Any]:
-        return self._loader(self.train_set, shuffle=True)
+        overfit = getattr(self.trainer, "overfit_batches", 0)  # the same batches in every epoch
+        return self._loader(self.train_set, self._batches_done, shuffle=not overfit)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        return self._loader(self.val_set if self.val_size else self.test_set, shuffle=False)
+        return self._loader(self.val_set if self.val_size else self.test_set)
 
     def test_dataloader(self) -> DataLoader[Any]:
-        return self._loader(self.test_set, shuffle=False)
+        return self._loader(self.test_set)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         images, labels = batch
@@ -118,14 +126,16 @@ class FashionMNISTDataModule(L.LightningDataModule):
         device = self.trainer.strategy.root_device if self.trainer and not self.num_workers else "cpu"
         return TensorDataset(images.to(device), labels.to(device))
 
-    def _loader(self, dataset: TensorDataset, shuffle: bool) -> DataLoader[Any]:
+    def _loader(
+        self, dataset: TensorDataset, batches_done: Callable[[], int] = lambda: 0, shuffle: bool = False
+    ) -> DataLoader[Any]:
         processes, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         distributed = {"num_replicas": processes, "rank": rank, "shuffle": shuffle, "seed": self.seed}
-        done = self._batches_done if shuffle else lambda: 0
+        sampler = BatchSampler if shuffle else SequentialBatchSampler
         return ResumableLoader(
             dataset,
             # The sampler yields index tensors, so indexing the data set once returns a whole batch.
-            sampler=BatchSampler(dataset, self.local_batch_size(processes), done, **distributed),
+            sampler=sampler(dataset, self.local_batch_size(processes), batches_done, **distributed),
             batch_size=None,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,

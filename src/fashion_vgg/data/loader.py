@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
+from torch.utils.data import DataLoader, DistributedSampler, SequentialSampler, TensorDataset
 
 from fashion_vgg.data.seeds import derive_seed
 
@@ -50,6 +50,10 @@ class BatchSampler(DistributedSampler[Tensor]):
     def _shuffled(self) -> Tensor:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, self.epoch))
         return torch.randperm(len(self.dataset), generator=generator)  # type: ignore[arg-type]
+
+
+class SequentialBatchSampler(BatchSampler, SequentialSampler):
+    """A `BatchSampler` without shuffling, of the type that Lightning's ``overfit_batches`` requires."""
 
 
 class ResumableLoader(DataLoader[Any]):

@@ -18,7 +18,7 @@ from fashion_vgg.data import FashionMNISTDataModule, fashion_mnist
 from fashion_vgg.errors import UserError
 from fashion_vgg.profiling.roofline import clock, step_passes
 from fashion_vgg.reference import d2l
-from fashion_vgg.training import History, allocator
+from fashion_vgg.training import History, allocator, schedules
 from fashion_vgg.training.build import build_classifier, build_network, build_trainer
 
 TRAINING_IMAGES = 60_000
@@ -80,8 +80,10 @@ class BareLoop(_ConfiguredLoop):
 
     def _steps(self, datamodule: FashionMNISTDataModule, total: int) -> Iterator[None]:
         net = build_network(self.cfg).to(self.device).train()
-        optimizer = instantiate(self.cfg.optimizer)(net.parameters())
-        scheduler = self.cfg.get("scheduler") and instantiate(self.cfg.scheduler)(optimizer, total_steps=total)
+        optimizer = instantiate(self.cfg.optimizer, _convert_="all")(net.parameters())
+        schedule = instantiate(self.cfg.scheduler, _convert_="all")
+        by_step = schedule and schedules.default_interval(schedule) == "step"
+        scheduler = schedules.create(schedule, optimizer, total) if by_step else None
         images, labels = (tensor.to(self.device) for tensor in datamodule.train_set.tensors)
         while True:
             order = torch.randperm(len(labels), device=self.device)

@@ -25,12 +25,14 @@ def summarize(
     device: torch.device,
     devices: int,
     overrides: Sequence[str],
+    stopped_early: str | None = None,
 ) -> dict[str, Any]:
     """The content of ``summary.json``: metrics, cost, and what is needed to reproduce them.
 
     ``rows`` are the metrics of each epoch, at least one (see `History`). ``test`` are the test metrics of the
     checkpoint with the best validation accuracy; without a validation split they are empty, because the rows contain
     the test metrics. ``wall_seconds`` includes evaluation and checkpoints. ``device`` is the first one that trained.
+    ``stopped_early`` is the reason if the training ended before its last epoch.
     """
     accuracy = "val/acc" if test else "test/acc"
     # Without a validation split this is for information only: the weights of the last step are the result.
@@ -40,6 +42,7 @@ def summarize(
         "final": rows[-1],
         "best": {**best, **test},
         "epochs": len(rows),
+        "stopped_early": stopped_early,
         "wall_seconds": round(wall_seconds, 3),
         "images_per_sec": round(harmonic_mean(speeds), 1) if speeds else None,
         "devices": devices,
@@ -68,12 +71,17 @@ def write(path: Path, summary: dict[str, Any]) -> None:
 def result_lines(summary: dict[str, Any]) -> str:
     """The two lines that the book prints after a training: metrics, and examples per second.
 
-    The metrics are those of the best epoch on the validation split, or without a split of the last epoch.
+    With a validation split the metrics are those of its best epoch, which is named. A line before them says why a
+    training ended early.
     """
     names = {"loss": "train/loss", "train acc": "train/acc", "val acc": "val/acc", "test acc": "test/acc"}
-    metrics = summary["best" if "val/acc" in summary["best"] else "final"]
+    epochs, best = summary["epochs"], summary["best"]
+    has_split = "val/acc" in best
+    metrics = best if has_split else summary["final"]
+    reason = f"Stopped after epoch {epochs}: {summary['stopped_early']}\n" if summary["stopped_early"] else ""
+    epoch = f"best epoch {best['epoch']:.0f} of {epochs}: " if has_split else ""
     results = ", ".join(f"{label} {metrics[name]:.3f}" for label, name in names.items() if name in metrics)
-    return f"{results}\n{summary['images_per_sec']} examples/sec on {summary['device']}"
+    return f"{reason}{epoch}{results}\n{summary['images_per_sec']} examples/sec on {summary['device']}"
 
 
 def device_name(device: torch.device) -> str:

@@ -1,12 +1,13 @@
 """Builds what a configuration describes: the network, the LightningModule, the Trainer."""
 
+import inspect
 import logging
 import sys
 import warnings
 
 import lightning as L
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
 from omegaconf import DictConfig
 from torch import nn
@@ -14,19 +15,27 @@ from torch import nn
 from fashion_vgg.checkpoints.checkpoint_io import CheckedCheckpointIO
 from fashion_vgg.config import targets
 from fashion_vgg.errors import UserError
-from fashion_vgg.training import precision
+from fashion_vgg.training import precision, schedules
 from fashion_vgg.training.callbacks.history import History
+from fashion_vgg.training.callbacks.whitening import Whitening
 
 
 def configure_lightning_logging() -> None:
-    """Silence what Lightning reports about every run, and the warnings that do not apply here."""
+    """Silence what Lightning reports about every run, and the warnings that do not apply here.
+
+    What a callback or a profiler reports was asked for, and is printed.
+    """
     logging.getLogger("lightning").handlers.clear()  # they repeat what the job's log prints
     for package in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(package).setLevel(logging.WARNING)
+        logging.getLogger(package).handlers.clear()
+        logging.getLogger(package).setLevel(logging.INFO)
+        for module in ("accelerators", "trainer", "utilities"):
+            logging.getLogger(f"{package}.{module}").setLevel(logging.WARNING)
     for message in (
         "your dataloader is not resumable",  # ours is (see `data.loader`)
         "does not have many workers",  # batches are slices of memory, which need no workers
         "Checkpoint directory .* exists and is not empty",  # a new run's folder has its config already
+        "A `OneCycleLR` scheduler is using 'interval': 'epoch'",  # then it takes the number of epochs
         "`isinstance.treespec, LeafSpec.` is deprecated",  # Lightning's own use of torch
     ):
         warnings.filterwarnings("ignore", f".*{message}")
@@ -49,17 +58,31 @@ def check_components(cfg: DictConfig) -> None:
 
 
 def check_optimizer(cfg: DictConfig) -> None:
-    """Build the optimizer and its scheduler for one parameter.
+    """Build the optimizer and its schedule for one parameter.
 
     Raises:
         UserError: they reject their settings.
     """
+    _check_arguments(cfg, "optimizer")
+    _check_arguments(cfg, "scheduler")
     try:
-        optimizer = instantiate(cfg.optimizer)([nn.Parameter(torch.zeros(1))])
-        if cfg.get("scheduler"):
-            instantiate(cfg.scheduler)(optimizer, total_steps=10)
+        optimizer = instantiate(cfg.optimizer, _convert_="all")([nn.Parameter(torch.zeros(1))])
+        if schedule := instantiate(cfg.get("scheduler"), _convert_="all"):
+            schedules.create(schedule, optimizer, updates=1000)
     except (TypeError, ValueError) as error:
         raise UserError(f"optimizer or scheduler: {error}") from error
+
+
+def _check_arguments(cfg: DictConfig, group: str) -> None:
+    """Raise UserError with the overrides that remove the keys which another class of the group has left."""
+    node = cfg.get(group)
+    if not node:
+        return
+    parameters = inspect.signature(get_class(node._target_)).parameters
+    surplus = [name for name in node if not str(name).startswith("_") and name not in parameters]
+    if surplus:
+        remove = " ".join(f"~{group}.{name}" for name in surplus)
+        raise UserError(f"{node._target_} takes no {', '.join(map(str, surplus))}: add {remove}")
 
 
 def build_network(cfg: DictConfig) -> nn.Module:
@@ -89,10 +112,7 @@ def build_trainer(
         UserError: a setting of the Trainer does not fit the data or the compiled network.
     """
     purge = {} if resumed_epochs is None else {"purge_step": max(resumed_epochs, 1)}
-    nodes = list(filter(None, (cfg.get("callbacks") or {}).values()))
-    if not cfg.data.val_size:  # then there are no metrics named val/...
-        nodes = [node for node in nodes if not str(node.get("monitor", "")).startswith("val/")]
-    configured = [instantiate(node) for node in nodes]
+    configured = [instantiate(node) for node in callback_nodes(cfg).values()]
     loggers = [
         instantiate(node, **(purge if "TensorBoard" in node._target_ else {}))
         for node in filter(None, (cfg.get("logger") or {}).values())
@@ -103,16 +123,20 @@ def build_trainer(
     progress = [TQDMProgressBar()] if show_progress and not own_bar else []
     trainer: L.Trainer = instantiate(
         cfg.trainer,
-        callbacks=[history, *configured, *progress, *callbacks],
+        callbacks=[history, Whitening(), *configured, *progress, *callbacks],
         logger=loggers,
         plugins=[CheckedCheckpointIO()],
         enable_progress_bar=show_progress,
     )
-    if trainer.overfit_batches:  # type: ignore[attr-defined]
-        raise UserError("trainer.overfit_batches does not fit batches that are sampled whole: use limit_train_batches.")
     if cfg.compile not in (None, "default") and trainer.accumulate_grad_batches > 1:
         raise UserError(f"compile={cfg.compile} does not fit accumulate_grad_batches: CUDA graphs overwrite the sums.")
     return trainer
+
+
+def callback_nodes(cfg: DictConfig) -> dict[str, DictConfig]:
+    """The configured callbacks; ``best``, which keeps the best checkpoint, needs a validation split."""
+    nodes = {name: node for name, node in (cfg.get("callbacks") or {}).items() if node}
+    return {name: node for name, node in nodes.items() if name != "best" or cfg.data.val_size}
 
 
 def _compiled(net: nn.Module, mode: str | None) -> nn.Module:

@@ -10,11 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import Metric
 
 from fashion_vgg.checkpoints.weights import matching
 from fashion_vgg.data.seeds import derive_seed, reseed
+from fashion_vgg.training import schedules
+from fashion_vgg.training.schedules import Interval, Schedule
 
 Stage = Literal["train", "val", "test"]
 
@@ -75,7 +77,11 @@ class ImageClassifier(L.LightningModule):
     Args:
         net: maps images ``(N, C, H, W)`` to logits ``(N, classes)``.
         optimizer: creates the optimizer from the parameters.
-        scheduler: creates a schedule, updated after every step, from the optimizer and ``total_steps``.
+        scheduler: creates a learning rate schedule from the optimizer, and from ``total_steps``, the number of its
+            updates, if it has a parameter of this name. None, or an empty mapping, keeps the learning rate constant.
+        scheduler_interval: ``step`` or ``epoch``: when the schedule is updated. By default after every step if it takes
+            ``total_steps``, otherwise after every epoch.
+        scheduler_monitor: the metric of the epoch that `ReduceLROnPlateau` receives; no other schedule needs one.
         label_smoothing: of the training loss only.
         seed: of augmentation and dropout; their random numbers depend only on the seed, the step and the process.
     """
@@ -84,7 +90,9 @@ class ImageClassifier(L.LightningModule):
         self,
         net: nn.Module,
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
-        scheduler: Callable[..., LRScheduler] | None = None,
+        scheduler: Schedule | None = None,
+        scheduler_interval: Interval | None = None,
+        scheduler_monitor: str = "val/loss",
         label_smoothing: float = 0.0,
         seed: int = 0,
     ) -> None:
@@ -92,6 +100,10 @@ class ImageClassifier(L.LightningModule):
         self.net = net
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
+        self.scheduler_interval = scheduler_interval or (
+            schedules.default_interval(scheduler) if scheduler else "epoch"
+        )
+        self.scheduler_monitor = scheduler_monitor
         self.label_smoothing = label_smoothing
         self.seed = seed
         # Attributes rather than a ModuleDict, which rejects the key "train".
@@ -146,6 +158,8 @@ class ImageClassifier(L.LightningModule):
             row |= self.metrics_of(self.eval_stage).compute()
         row["lr"] = self._lr
         self._log(row)
+        if self.make_scheduler and self.scheduler_interval == "epoch":
+            self._step_schedule(row)
         # Lightning uses a metric of this name as the loggers' step.
         self.log("step", float(self.current_epoch + 1), sync_dist=True)
 
@@ -154,10 +168,19 @@ class ImageClassifier(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(self.net.parameters())
-        if self.make_scheduler is None:
+        if not self.make_scheduler:
             return optimizer
-        scheduler = self.make_scheduler(optimizer, total_steps=int(self.trainer.estimated_stepping_batches))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        by_step = self.scheduler_interval == "step"
+        updates: Any = self.trainer.estimated_stepping_batches if by_step else self.trainer.max_epochs
+        scheduler = schedules.create(self.make_scheduler, optimizer, int(updates))
+        options = {"interval": self.scheduler_interval, "monitor": self.scheduler_monitor}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, **options}}
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        # Lightning would update a schedule by the epoch after the epoch's checkpoint, which then resumes with the old
+        # learning rate: on_train_epoch_end does it.
+        if self.scheduler_interval == "step":
+            scheduler.step()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # Within an epoch: its sums so far, over all processes.
@@ -187,6 +210,13 @@ class ImageClassifier(L.LightningModule):
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing if stage == "train" else 0.0)
         self.metrics_of(stage).update(loss.detach(), logits.detach(), labels)
         return {"loss": loss, "logits": logits}
+
+    def _step_schedule(self, row: dict[str, Tensor]) -> None:
+        scheduler: Any = self.lr_schedulers()
+        if not isinstance(scheduler, ReduceLROnPlateau):
+            scheduler.step()
+        elif self.scheduler_monitor in row:  # not in an epoch without an evaluation
+            scheduler.step(row[self.scheduler_monitor])
 
     def _log(self, row: dict[str, Any], to_loggers: bool = True) -> None:
         # sync_dist: the values are equal in all processes already, but Lightning warns without it.
