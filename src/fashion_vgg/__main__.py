@@ -6,12 +6,13 @@ import importlib
 import logging
 import os
 import sys
+from typing import Any
 
 from fashion_vgg import __version__
 from fashion_vgg.checkpoints import signals
 from fashion_vgg.config import targets
 from fashion_vgg.config.error_messages import reported_errors
-from fashion_vgg.config.overrides import flags_first
+from fashion_vgg.config.overrides import split_flags
 
 COMMANDS = {
     "fetch": "download the data set, as train does if it is missing",
@@ -49,9 +50,17 @@ def main() -> None:
         command = importlib.import_module(f"fashion_vgg.commands.{name}")
         targets.check_config_folders(sys.argv[2:])
         # Hydra reads sys.argv, so the command line is expanded in place.
-        sys.argv[1:] = flags_first(command.expand(sys.argv[2:])) if hasattr(command, "expand") else sys.argv[2:]
+        sys.argv[1:] = expanded(command, sys.argv[2:])
         command.main()
     done.append(name)
+
+
+def expanded(command: Any, argv: list[str]) -> list[str]:
+    """The arguments of a command; of one that Hydra configures, flags first: Hydra rejects one between overrides."""
+    if not hasattr(command, "expand"):
+        return argv
+    flags, overrides = split_flags(command.expand(argv))
+    return [*flags, *overrides]
 
 
 def skip_teardown(done: list[str]) -> None:

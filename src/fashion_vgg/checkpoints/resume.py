@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 # If these changed, the new value would be ignored, or would silently spoil the training.
 _FIXED = ("seed", "image_size", "batch_size", "data", "model", "classifier", "optimizer", "scheduler")
 _FIXED_OF_TRAINER = ("precision", "limit_train_batches", "accumulate_grad_batches", "max_steps")
-_FREE = ("data.root", "data.num_workers", "data.worker_timeout")
+FREE = ("data.root", "data.num_workers", "data.worker_timeout")
+"""Keys of the data that may change."""
 _REPEATED = ("classifier.net.", "classifier.optimizer.", "classifier.scheduler.")  # interpolations of other groups
 
 
@@ -127,7 +128,8 @@ def _run_folder(path: Path) -> Path | None:
 def _newest_unfinished(own: Sequence[str]) -> Path | None:
     given = [word for word in own if word.startswith("~") or ("=" in word and not word.startswith("-"))]
     wanted = sorted(word for word in given if not key_of(word).startswith("hydra"))
-    for folder in sorted((run_folder.outputs_folder() / "train").glob("*/*"), reverse=True):
+    runs = (run_folder.outputs_folder() / "train").glob("*/*")
+    for folder in sorted(runs, key=run_folder.started, reverse=True):
         unfinished = (folder / CONFIG).exists() and not (folder / run_folder.SUMMARY).exists()
         # A further process joins the first one, which holds the lock.
         available = launch.is_further_process() or not run_folder.is_locked(folder)
@@ -180,4 +182,4 @@ def _is_fixed(key: str, scheduled: bool) -> bool:
         return False
     if group == "trainer":
         return name in _FIXED_OF_TRAINER or (name == "max_epochs" and scheduled)
-    return group in _FIXED and key not in _FREE
+    return group in _FIXED and key not in FREE

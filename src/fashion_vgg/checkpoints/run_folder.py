@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,12 +21,19 @@ SUMMARY = "summary.json"
 OUTCOME = "outcome.json"
 """``status`` and ``error`` of a sweep's job that diverged, failed or was pruned."""
 METRICS = "metrics.csv"
+_STARTED = re.compile(r"(\d{4}-\d\d-\d\d)/(?:[^/]*,)?(\d\d-\d\d-\d\d)")
 OVERRIDES = Path(".hydra", "overrides.yaml")
 
 
 def outputs_folder() -> Path:
     """The folder of all runs and sweeps."""
     return Path(os.environ.get("FASHION_VGG_ROOT", "."), "outputs")
+
+
+def started(folder: Path) -> tuple[str, str]:
+    """Date and time in the path of a run or a sweep, to sort by; empty in any other folder."""
+    found = _STARTED.findall(folder.absolute().as_posix())
+    return found[-1] if found else ("", "")
 
 
 def recorded_overrides(folder: Path) -> list[str]:

@@ -39,7 +39,7 @@ def newest_sweep() -> Path:
     folders = [folder for folder in sweeps.glob("*/*") if folder.is_dir()]
     if not folders:
         raise UserError(f"{sweeps}: no sweep found. Name a folder, or list all runs with: fashion-vgg runs")
-    return max(folders)
+    return max(folders, key=run_folder.started)
 
 
 def write_page(comparison: Comparison, file: Path | None) -> None:

@@ -1,7 +1,6 @@
 """``fashion-vgg runs``: lists all runs, newest first."""
 
 import argparse
-import re
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -46,12 +45,12 @@ def select_runs(root: Path, texts: Sequence[str] = (), status: str | None = None
 def _row(run: Run, common: Collection[str]) -> list[str]:
     """The cells of a run, without the overrides of the ``common`` keys."""
     folder, working_directory = run.folder.absolute(), Path.cwd()
-    started = re.findall(r"(\d{4}-\d\d-\d\d)/(\d\d)-(\d\d)-\d\d", folder.as_posix())
+    date, time = run_folder.started(folder)
     split = "val" if "val/acc" in run.metrics else "test"
     accuracy = run.metrics.get(f"{split}/acc")
     seconds = run.summary.get("wall_seconds")
     return [
-        "{} {}:{}".format(*started[-1]) if started else "",
+        f"{date} {time[:5].replace('-', ':')}".strip(),
         run.status,
         "" if accuracy is None else f"{accuracy:.4f} {split}",
         str(len(run.rows)),

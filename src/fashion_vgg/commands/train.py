@@ -18,7 +18,7 @@ from fashion_vgg.config import launch, validation
 from fashion_vgg.config.app import CONF, in_sweep
 from fashion_vgg.config.error_messages import reported_errors
 from fashion_vgg.errors import UserError
-from fashion_vgg.sweeps import multirun
+from fashion_vgg.sweeps import command_line, multirun
 
 # torch and Lightning are imported when training starts: help and mistakes take a second, and Lightning's messages go to
 # the job's log only if Hydra sets that up first.
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 def expand(argv: Sequence[str]) -> list[str]:
     """Add the recorded overrides of a run or a sweep that is resumed, and those of a training's further processes."""
-    return launch.expand(multirun.expand(resume.expand(argv)))
+    return launch.expand(command_line.expand(multirun.resumed(resume.expand(argv))))
 
 
 @multirun.report_failures()

@@ -1,6 +1,5 @@
 """What Hydra needs before it composes: the folder of the configs, and the resolvers that they use."""
 
-import hashlib
 import os
 import secrets
 import warnings
@@ -13,6 +12,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from fashion_vgg.config import names
 from fashion_vgg.config.overrides import key_of
 
 # A wheel has the configs inside the package, a checkout at its top level.
@@ -23,10 +23,10 @@ CONF = next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parents[1] / "conf
 warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 
 
-def _folder_name(overrides: str) -> str:
-    """A job's overrides as a folder name, without slashes and within the file systems' limit of 255 bytes."""
-    name = overrides.replace("/", "_")
-    return name if len(name.encode()) <= 200 else f"{name[:150]}...{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+def _run_prefix(overrides: list[str], name: str | None, swept: list[str]) -> str:
+    """The name of a run or a sweep before its time."""
+    prefix = names.run_name(overrides, name, swept)
+    return f"{prefix}," if prefix else ""
 
 
 def _parallel_jobs() -> int:
@@ -37,8 +37,11 @@ def _parallel_jobs() -> int:
 
 
 # ${token:} keeps apart the folders of runs that start in the same second.
-OmegaConf.register_new_resolver("token", lambda: secrets.token_hex(4), use_cache=True, replace=True)
-OmegaConf.register_new_resolver("folder_name", _folder_name, replace=True)
+OmegaConf.register_new_resolver("token", lambda: secrets.token_hex(3), use_cache=True, replace=True)
+# Cached: the folder of a sweep is named after the sweep's overrides, also in its jobs.
+OmegaConf.register_new_resolver("run_prefix", _run_prefix, use_cache=True, replace=True)
+OmegaConf.register_new_resolver("job_name", names.job_name, replace=True)
+OmegaConf.register_new_resolver("base_name", lambda path: Path(path).name, replace=True)
 OmegaConf.register_new_resolver("parallel_jobs", _parallel_jobs, use_cache=True, replace=True)
 
 

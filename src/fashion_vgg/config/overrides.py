@@ -36,8 +36,8 @@ def value_of(argv: Sequence[str], key: str) -> str | None:
     return value
 
 
-def flags_first(argv: Sequence[str]) -> list[str]:
-    """Hydra's flags with their values, then the overrides: Hydra rejects a flag between two overrides.
+def split_flags(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Hydra's flags with their values, and the overrides.
 
     Raises:
         UserError: a key is written like a flag.
@@ -51,7 +51,7 @@ def flags_first(argv: Sequence[str]) -> list[str]:
             overrides.append(word)
         else:
             flags += [word, *itertools.islice(words, word in FLAGS_WITH_VALUE)]
-    return [*flags, *overrides]
+    return flags, overrides
 
 
 def quoted(value: str) -> str:

@@ -2,18 +2,24 @@
 
 import csv
 import json
-import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fashion_vgg.checkpoints.run_folder import CONFIG, METRICS, OUTCOME, SUMMARY, is_locked, recorded_overrides
+from fashion_vgg.checkpoints.run_folder import (
+    CONFIG,
+    METRICS,
+    OUTCOME,
+    SUMMARY,
+    is_locked,
+    recorded_overrides,
+    started,
+)
 from fashion_vgg.config.overrides import key_of
 
 Metrics = dict[str, float]
 STATUSES = ("finished", "running", "unfinished", "diverged", "pruned", "failed")
-_DATE = re.compile(r"\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d")
 
 
 @dataclass(frozen=True)
@@ -74,8 +80,7 @@ class Run:
 def find_runs(root: Path) -> list[Run]:
     """The runs in ``root`` and its subfolders, newest first by the date in their path."""
     folders = {path.parent for name in (CONFIG, OUTCOME) for path in root.rglob(name) if path.parent.name != ".hydra"}
-    dated = sorted((_DATE.findall(folder.as_posix())[-1:], folder) for folder in folders)
-    return [Run(folder) for _, folder in reversed(dated)]
+    return [Run(folder) for folder in sorted(folders, key=lambda folder: (started(folder), folder), reverse=True)]
 
 
 def _read_json(path: Path) -> dict[str, Any]:

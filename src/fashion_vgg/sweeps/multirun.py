@@ -18,6 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from fashion_vgg import atomic
 from fashion_vgg.checkpoints import run_folder, signals
+from fashion_vgg.checkpoints.resume import FREE
+from fashion_vgg.checkpoints.run_folder import recorded_overrides
 from fashion_vgg.config import error_messages
 from fashion_vgg.config.overrides import key_of, quoted, safe_overrides, value_of
 from fashion_vgg.errors import DivergedError, PrunedError, Stopped, TrainingError, UserError
@@ -33,7 +35,7 @@ _STATUSES: dict[type[Exception], str] = {DivergedError: "diverged", PrunedError:
 _started: list[Path] = []
 
 
-def expand(argv: Sequence[str]) -> list[str]:
+def resumed(argv: Sequence[str]) -> list[str]:
     """Replace ``sweep.resume=<folder>`` by the sweep's folder and its recorded overrides, which the others override."""
     named = value_of(argv, "sweep.resume")
     if named in (None, "null"):
@@ -79,6 +81,7 @@ def run_job(cfg: DictConfig, train: Callable[[DictConfig], None]) -> float | Non
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     if (folder / run_folder.SUMMARY).exists():
+        check_same_run(folder, hydra.overrides.task)
         log.info("Finished before: %s", folder.name)
         return objective(cfg, folder)
     if cfg.sweep.fail_fast and failed_runs(Path(hydra.sweep.dir)):
@@ -94,6 +97,14 @@ def run_job(cfg: DictConfig, train: Callable[[DictConfig], None]) -> float | Non
     finally:
         _free_memory()
     return objective(cfg, folder)
+
+
+def check_same_run(folder: Path, overrides: Sequence[str]) -> None:
+    """Raise UserError if the finished run in a job's folder was trained under other overrides than the job's."""
+    both = ({key_of(word): word for word in words} for words in (recorded_overrides(folder), safe_overrides([*overrides])))
+    before, now = ({key: word for key, word in words.items() if key not in (*FREE, "name", "tags")} for words in both)
+    if changed := sorted({*before.values()} ^ {*now.values()}):
+        raise UserError(f"{folder} was finished with other overrides ({', '.join(changed)}): use a new hydra.sweep.dir.")
 
 
 def objective(cfg: DictConfig, folder: Path) -> float | None:
@@ -146,7 +157,7 @@ def _start_ray(settings: Any) -> None:
 
 def _newest_sweep() -> Path:
     sweeps = run_folder.outputs_folder() / "sweeps"
-    folders = sorted(path.parent for path in sweeps.glob(f"*/*/{RECORD}"))
+    folders = sorted((path.parent for path in sweeps.glob(f"*/*/{RECORD}")), key=run_folder.started)
     if not folders:
         raise UserError(f"sweep.resume=last: there is no sweep in {sweeps}.")
     return folders[-1].absolute()

@@ -1,0 +1,91 @@
+"""The command line of a sweep: which settings it varies, the configs that a pattern names, and its first job."""
+
+import fnmatch
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob, IntervalSweep, Override, Transformer
+from hydra.errors import HydraException
+
+from fashion_vgg.config.app import CONF, groups
+from fashion_vgg.config.overrides import key_of, split_flags
+from fashion_vgg.errors import UserError
+
+_MULTIRUN = ("-m", "--multirun")
+_SHOW = ("-c", "--cfg")
+
+
+def expand(argv: Sequence[str]) -> list[str]:
+    """Add the swept keys, after which the jobs are named; with ``--cfg``, replace the sweep by its first job.
+
+    Raises:
+        UserError: a sweep has no values.
+    """
+    if not set(_MULTIRUN) & set(argv):
+        return list(argv)
+    flags, words = split_flags(argv)
+    try:
+        words = [_with_nested_configs(word, flags) for word in words]
+        overrides = OverridesParser.create().parse_overrides(words)
+    except HydraException:
+        return list(argv)  # Hydra reports it
+    swept = [override for override in overrides if override.is_sweep_override()]
+    if any(word.partition("=")[0] in _SHOW for word in flags):
+        return _first_job(flags, overrides, swept)
+    _number_of_jobs(swept)
+    keys = dict.fromkeys(key_of(str(override.get_key_element())) for override in swept)
+    return [*flags, *words, *([f"sweep.keys=[{','.join(keys)}]"] if keys else [])]
+
+
+def _with_nested_configs(word: str, flags: Sequence[str]) -> str:
+    """Replace ``group=glob(...)`` by the options of the group that match, also those in folders such as ``kernels/``."""
+    key = key_of(word)
+    if key not in groups() or "=glob(" not in word:
+        return word
+    pattern = OverridesParser.create().parse_override(word).value()
+    if not isinstance(pattern, Glob):
+        return word
+    found = [name for name in _options(key, flags) if _matches(name, pattern.include) and not _matches(name, pattern.exclude)]
+    if not found:
+        raise UserError(f"{word}: no such config. Available: {', '.join(_options(key, flags))}.")
+    return f"{word.partition('=')[0]}={','.join(found)}"
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    """As in a shell, ``*`` does not match a slash."""
+    return any(fnmatch.fnmatch(name, p) and name.count("/") == p.count("/") for p in patterns)
+
+
+def _options(group: str, flags: Sequence[str]) -> list[str]:
+    own = [Path(word.partition("=")[2] or following) for word, following in zip(flags, [*flags[1:], ""], strict=True)
+           if word.partition("=")[0] in ("-cd", "--config-dir")]
+    folders = [folder / group for folder in (CONF, *own)]
+    return sorted(path.relative_to(f).with_suffix("").as_posix() for f in folders for path in f.rglob("*.yaml"))
+
+
+def _number_of_jobs(swept: Sequence[Override]) -> int:
+    """The product of the numbers of values; those of a search count as one."""
+    numbers = {}
+    for override in swept:
+        if override.is_discrete_sweep() and not isinstance(override.value(), Glob):
+            numbers[override.input_line] = len(list(override.sweep_iterator()))
+    if empty := [word for word, number in numbers.items() if not number]:
+        raise UserError(f"{empty[0]}: a sweep over no values.")
+    return math.prod(numbers.values())
+
+
+def _first_job(flags: Sequence[str], overrides: Sequence[Override], swept: Sequence[Override]) -> list[str]:
+    number = _number_of_jobs(swept)
+    print(f"The configuration of the first of {number} job{'s' * (number > 1)}:", file=sys.stderr)
+    return [*(flag for flag in flags if flag not in _MULTIRUN), *map(_first_value, overrides)]
+
+
+def _first_value(override: Override) -> str:
+    if not override.is_sweep_override():
+        return str(override.input_line)
+    value = override.value()
+    first = value.start if isinstance(value, IntervalSweep) else next(override.sweep_iterator(Transformer.encode))
+    return f"{override.get_key_element()}={first}"
