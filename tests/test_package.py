@@ -11,7 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
+import fashion_vgg
 from fashion_vgg.config.app import CONF
+from fashion_vgg.data import FashionMNISTDataModule
+from fashion_vgg.inference.predictor import load
+from fashion_vgg.models import VGG
+from fashion_vgg.training import ImageClassifier
 from tests.helpers import weights
 from tests.processes.command import Command
 
@@ -44,6 +49,22 @@ def test_the_wheel_runs_outside_the_checkout(installed: Path, tmp_path: Path) ->
         done = subprocess.run([sys.executable, "-P", *argv], env=env, cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert expected in done.stdout
+
+
+def test_the_package_exports_its_classes() -> None:
+    exported = {name: getattr(fashion_vgg, name) for name in fashion_vgg.__all__}
+    classes = {"VGG": VGG, "FashionMNISTDataModule": FashionMNISTDataModule, "ImageClassifier": ImageClassifier}
+    assert exported == classes | {"load": load}
+    with pytest.raises(AttributeError, match="'fashion_vgg' has no attribute 'VGG11'"):
+        fashion_vgg.VGG11  # noqa: B018
+
+
+def test_the_package_lists_its_names_without_torch() -> None:
+    code = "import sys, fashion_vgg; print(*dir(fashion_vgg), 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    *names, torch_imported = done.stdout.split()
+    assert {"VGG", "FashionMNISTDataModule", "ImageClassifier", "load"} <= set(names)
+    assert torch_imported == "False"
 
 
 def test_the_console_script_runs(tmp_path: Path) -> None:

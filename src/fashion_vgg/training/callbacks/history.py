@@ -48,6 +48,7 @@ class History(Checkpoint):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._start = time.perf_counter()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._seconds_before, self._start = self.seconds, None

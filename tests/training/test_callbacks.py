@@ -1,0 +1,53 @@
+"""Each callback alone in a Trainer with Lightning's defaults, as in a notebook."""
+
+import inspect
+from functools import partial
+from pathlib import Path
+
+import lightning as L
+import pytest
+from torch.optim import SGD
+
+from fashion_vgg import training
+from fashion_vgg.models import VGG
+from fashion_vgg.training import ImageClassifier
+from tests.helpers import small_datamodule
+
+# See `training.build.configure_lightning_logging`.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+]
+
+CALLBACKS = [item for item in vars(training).values() if isinstance(item, type) and issubclass(item, L.Callback)]
+
+
+def with_required_arguments(callback: type[L.Callback], folder: Path) -> L.Callback:
+    arguments = {"folder": str(folder / "a" / "run"), "longer_than_minutes": 0, "quick_command": "..."}
+    return callback(**{name: arguments[name] for name in inspect.signature(callback).parameters if name in arguments})
+
+
+def test_there_are_callbacks_to_check() -> None:
+    assert len(CALLBACKS) >= 9
+
+
+@pytest.mark.parametrize("val_size", [0, 1000])
+@pytest.mark.parametrize("callback", CALLBACKS)
+def test_a_callback_needs_no_config_and_no_other_callback(
+    data_root: Path, tmp_path: Path, callback: type[L.Callback], val_size: int
+) -> None:
+    net = VGG([(1, 8), (1, 8)], image_size=28, head="light", batch_norm=True, whitening=True)
+    classifier, data = ImageClassifier(net, partial(SGD, lr=0.05)), small_datamodule(data_root, val_size=val_size)
+    trainer = L.Trainer(
+        accelerator="cpu",
+        callbacks=[with_required_arguments(callback, tmp_path)],
+        default_root_dir=tmp_path,
+        max_epochs=2,
+        limit_train_batches=3,
+        limit_val_batches=2,
+        limit_test_batches=2,
+        log_every_n_steps=1,
+    )
+    trainer.fit(classifier, data)
+    trainer.test(classifier, data)
+    assert trainer.global_step == 6
