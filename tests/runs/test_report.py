@@ -26,7 +26,7 @@ def test_the_command_reports_the_newest_sweep(fashion_vgg: Command, sweep: Path,
     done = fashion_vgg("report", "--markdown", "--csv", "all.csv", root=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Common settings: experiment=speedrun\n" in done.stdout
-    assert [row["optimizer.lr"] for row in markdown_rows(done.stdout)] == BEST_FIRST
+    assert [row["lr"] for row in markdown_rows(done.stdout)] == BEST_FIRST
     assert done.stderr.strip() == f"Charts: {sweep / 'report.html'}"
     assert (sweep / "report.html").exists()
     assert (tmp_path / "all.csv").read_text() == compare(sweep).to_csv()
@@ -34,7 +34,7 @@ def test_the_command_reports_the_newest_sweep(fashion_vgg: Command, sweep: Path,
 
 def test_the_command_reports_a_named_folder(fashion_vgg: Command, sweep: Path, tmp_path: Path) -> None:
     done = fashion_vgg("report", str(sweep), "--html", "page.html", root=tmp_path)
-    assert done.stdout.splitlines()[3].split() == ["optimizer.lr", "runs", "test/acc", "time", "images/s", "status"]
+    assert done.stdout.splitlines()[3].split() == ["lr", "runs", "test/acc", "time", "images/s", "status"]
     assert (tmp_path / "page.html").exists()
 
 

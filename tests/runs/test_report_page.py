@@ -49,14 +49,14 @@ def test_the_charts_show_every_run(browser: Browser, sweep: Path, tmp_path: Path
     charts = load(browser, render(compare(sweep)), tmp_path / "page.html")
     assert all(chart["fits"] for chart in charts)
     accuracy, loss, parallel, scatter = charts
-    finished = {f"optimizer.lr={lr} seed={i}" for lr, values in ACCURACIES.items() for i in range(len(values))}
+    finished = {f"lr={lr} seed={i}" for lr, values in ACCURACIES.items() for i in range(len(values))}
     for chart in (accuracy, loss):
         assert {trace["name"] for trace in chart["traces"]} == finished | {
-            "optimizer.lr=1 seed=1",
-            "optimizer.lr=5 seed=0",
+            "lr=1 seed=1",
+            "lr=5 seed=0",
         }
         assert (chart["lines"], chart["points"]) == (len(finished), 2 * len(finished))
-    assert [axis["label"] for axis in parallel["traces"][0]["dimensions"]] == ["optimizer.lr", "test/acc"]
+    assert [axis["label"] for axis in parallel["traces"][0]["dimensions"]] == ["lr", "test/acc"]
     assert (scatter["x"]["type"], scatter["points"]) == ("log", len(finished))
 
 

@@ -34,12 +34,12 @@ def test_runs_are_listed_newest_first(fashion_vgg: Command, root: Path) -> None:
     assert (first, blank) == ("Common settings: model=vgg11", "")
     assert header.split() == ["when", "status", "accuracy", "epochs", "time", "overrides", "folder"]
     diverged, interrupted, finished = (row.split() for row in rows)
-    assert diverged[:5] == ["2026-01-03", "09:00", "diverged", "0", "optimizer.lr=9"]
+    assert diverged[:5] == ["2026-01-03", "09:00", "diverged", "0", "lr=9"]
     assert diverged[5:] == ["outputs/sweeps/2026-01-03/09-00-00-bbbbbbbb/optimizer.lr=9"]
-    assert interrupted[:7] == ["2026-01-02", "11:00", "unfinished", "0.7500", "val", "1", "data.val_size=5000"]
+    assert interrupted[:7] == ["2026-01-02", "11:00", "unfinished", "0.7500", "val", "1", "val_size=5000"]
     assert interrupted[7:] == ["outputs/train/2026-01-02/11-00-00-cccccccc"]
     assert " ".join(finished[:10]) == "2026-01-01 10:30 finished 0.9100 test 2 2 min 05 s"
-    assert finished[10:] == ["optimizer.lr=0.1", "outputs/train/2026-01-01/10-30-00-aaaaaaaa"]
+    assert finished[10:] == ["lr=0.1", "outputs/train/2026-01-01/10-30-00-aaaaaaaa"]
 
 
 def test_runs_are_selected_by_text_and_status(root: Path) -> None:

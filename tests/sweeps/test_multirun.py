@@ -15,10 +15,11 @@ from hydra.core.plugins import Plugins
 from omegaconf import OmegaConf
 
 from fashion_vgg.config import error_messages
+from fashion_vgg.config.app import CONF
 from fashion_vgg.config.overrides import quoted
 from fashion_vgg.errors import UserError
 from fashion_vgg.runs.run import Run, find_runs
-from fashion_vgg.sweeps import multirun
+from fashion_vgg.sweeps import command_line, multirun
 from tests.conftest import Command
 from tests.helpers import TIMES, curves
 
@@ -29,7 +30,7 @@ def jobs(root: Path) -> dict[str, Run]:
     """The jobs of the only sweep in a folder, by their learning rates."""
     [sweep] = root.glob("outputs/sweeps/*/*")
     found = find_runs(sweep)
-    return {re.findall(r"optimizer\.lr=([\d.e+-]+)", run.folder.name)[0]: run for run in found}
+    return {re.findall(r"(?:^|,)lr=([\d.e+-]+)", run.folder.name)[0]: run for run in found}
 
 
 def reported(fashion_vgg: Command, root: Path) -> list[dict[str, str]]:
@@ -69,7 +70,7 @@ def test_a_killed_sweep_resumes_the_interrupted_job(
     assert done.returncode == 0, done.stderr
     assert len(re.findall("Finished before: ", done.stdout)) == 2
     assert {lr: path.stat().st_mtime_ns for lr, path in before.items()} == written
-    assert re.search(r"Resuming from \S*optimizer.lr=0.3\S*/last.ckpt, after step \d+", done.stdout)
+    assert re.search(r"Resuming from \S*/lr=0.3/last.ckpt, after step \d+", done.stdout)
     assert [run.status for run in jobs(killed).values()] == ["finished"] * 4
     if again == "the same command":
         assert reported(fashion_vgg, killed) == reported(fashion_vgg, whole)
@@ -90,7 +91,7 @@ def test_diverged_and_failed_jobs_are_reported_and_the_others_run(
     log = by_rate["1000000000.0"].folder.joinpath("train.log").read_text()
     assert "Traceback (most recent call last)" in log
     assert "Traceback" not in done.stdout + done.stderr
-    assert len(re.findall(r"optimizer.lr=1000000000.0\S*: diverged\. The loss is nan", done.stdout)) == 1
+    assert len(re.findall(r"lr=1000000000.0: diverged\. The loss is nan", done.stdout)) == 1
     rows = reported(fashion_vgg, tmp_path)
     assert {row["optimizer.lr"]: row["status"] for row in rows} == statuses
     assert rows[0]["status"] == "finished"
@@ -222,17 +223,17 @@ class TestExpand:
         recorded = ["model=vgg11", "optimizer.lr=0.1,0.2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=4"]
         evil = ["+hydra.callbacks.x._target_=os.system", "hydra.launcher._target_=os.system", "hydra/launcher=../evil"]
         (tmp_path / multirun.RECORD).write_text(json.dumps([*recorded, *evil, "sweep.fail_fast=true"]))
-        words = multirun.expand([f"sweep.resume={tmp_path}", "optimizer.lr=0.3"])
+        words = multirun.resumed([f"sweep.resume={tmp_path}", "optimizer.lr=0.3"])
         folder = f"hydra.sweep.dir={quoted(str(tmp_path))}"
         assert words == ["-m", recorded[0], *recorded[2:], "optimizer.lr=0.3", folder]
-        assert multirun.expand(["seed=1", "-m"]) == ["seed=1", "-m"]
+        assert multirun.resumed(["seed=1", "-m"]) == ["seed=1", "-m"]
 
     def test_a_missing_sweep_is_reported(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("FASHION_VGG_ROOT", str(tmp_path))
         with pytest.raises(UserError, match="there is no sweep in"):
-            multirun.expand(["sweep.resume=last"])
+            multirun.resumed(["sweep.resume=last"])
         with pytest.raises(UserError, match="not a sweep's folder, since it has no sweep"):
-            multirun.expand([f"sweep.resume={tmp_path}"])
+            multirun.resumed([f"sweep.resume={tmp_path}"])
 
 
 class TestOptuna:
@@ -295,3 +296,54 @@ class TestOptuna:
             assert done.returncode == 2
             assert message in done.stderr
             assert len(done.stderr.splitlines()) <= 2
+
+
+class TestCommandLine:
+    def test_a_pattern_names_configs_in_folders(self, fashion_vgg: Command) -> None:
+        kernels = sorted(path.stem for path in (CONF / "experiment/kernels").glob("*.yaml"))
+        assert len(kernels) == 6
+        words = command_line.expand(["-m", "experiment=glob(kernels/*)", "seed=0"])
+        names = ",".join(f"kernels/{name}" for name in kernels)
+        assert words == ["-m", f"experiment={names}", "seed=0", "sweep.keys=[experiment]"]
+        words = command_line.expand(["-m", "experiment=glob(*,exclude=[s*,d2l*,a*])"])
+        assert words[1] == "experiment=best,finetune"
+        with pytest.raises(UserError, match=r"experiment=glob\(kernel/\*\): no such config. Available: accuracy_93, "):
+            command_line.expand(["-m", "experiment=glob(kernel/*)"])
+
+    def test_a_sweep_of_no_jobs_is_an_error(self, fashion_vgg: Command, tmp_path: Path) -> None:
+        done = fashion_vgg("train", "-m", "seed=range(3,3)", root=tmp_path)
+        assert (done.returncode, done.stderr) == (2, "seed=range(3,3): a sweep over no values.\n")
+        assert not list(tmp_path.iterdir())
+
+    def test_the_configuration_of_a_sweep_is_that_of_its_first_job(self, fashion_vgg: Command) -> None:
+        done = fashion_vgg("train", "-m", "seed=range(3,6)", "model=vgg16,vgg11", "--cfg", "job")
+        assert (done.returncode, done.stderr) == (0, "The configuration of the first of 6 jobs:\n")
+        cfg: Any = OmegaConf.create(done.stdout)
+        assert (cfg.seed, len(cfg.model.conv_arch), cfg.model.conv_arch[-1][0]) == (3, 5, 3)
+
+    def test_jobs_and_sweeps_are_named_after_what_differs(
+        self, fashion_vgg: Command, tiny: list[str], tmp_path: Path
+    ) -> None:
+        few = ["trainer.limit_train_batches=1", "trainer.limit_val_batches=1", "trainer.max_epochs=1"]
+        grid = ["optimizer.lr=0.1", "model.ratio=8,4", "init_weights=null", "seed=1,2", "name=small"]
+        done = fashion_vgg("train", "-m", *tiny, *few, *grid, root=tmp_path)
+        assert done.returncode == 0, done.stderr
+        [sweep] = tmp_path.glob("outputs/sweeps/*/*")
+        assert re.fullmatch(r"small,\d\d-\d\d-\d\d-[0-9a-f]{6}", sweep.name)
+        names = {run.folder.name for run in find_runs(sweep)}
+        assert names == {"ratio=8,seed=1", "ratio=8,seed=2", "ratio=4,seed=1", "ratio=4,seed=2"}
+        table = fashion_vgg("runs", root=tmp_path).stdout
+        assert "Common settings: data.root=" in table
+        assert set(re.findall(r"ratio=\d seed=\d", table)) == {name.replace(",", " ") for name in names}
+
+    def test_a_finished_job_of_other_overrides_is_not_taken_for_this_one(
+        self, fashion_vgg: Command, tiny: list[str], tmp_path: Path
+    ) -> None:
+        few = ["trainer.limit_train_batches=1", "trainer.max_epochs=1", "seed=0,1", f"hydra.sweep.dir={tmp_path}/sweep"]
+        assert fashion_vgg("train", "-m", *tiny, *few, root=tmp_path).returncode == 0
+        done = fashion_vgg("train", "-m", *tiny, *few, "optimizer.lr=0.2", root=tmp_path)
+        assert done.returncode == 2
+        expected = "seed=0 was finished with other overrides (optimizer.lr=0.2): use a new hydra.sweep.dir."
+        assert expected in done.stderr
+        assert (tmp_path / "sweep/seed=0/summary.json").exists()
+        assert not list(tmp_path.rglob("outcome.json"))

@@ -48,9 +48,14 @@ def record(folder: Path, cfg: DictConfig, overrides: Sequence[str]) -> None:
     """Write the resolved configuration, and the overrides if Hydra did not, for a later ``resume``."""
     kept = [override for override in overrides if key_of(override) != "resume"]
     if cfg.resume or not (folder / OVERRIDES).exists():
-        (folder / OVERRIDES).parent.mkdir(exist_ok=True)
-        atomic.write(folder / OVERRIDES, OmegaConf.to_yaml(OmegaConf.create(kept)))
+        record_overrides(folder, kept)
     atomic.write(folder / CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
+
+
+def record_overrides(folder: Path, overrides: Sequence[str]) -> None:
+    """Write the overrides of a run as Hydra does."""
+    (folder / OVERRIDES).parent.mkdir(exist_ok=True)
+    atomic.write(folder / OVERRIDES, OmegaConf.to_yaml(OmegaConf.create([*overrides])))
 
 
 def recorded_config(folder: Path) -> DictConfig:

@@ -1,10 +1,11 @@
 """``fashion-vgg runs``: lists all runs, newest first."""
 
 import argparse
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fashion_vgg.checkpoints import run_folder
+from fashion_vgg.config.names import short_names
 from fashion_vgg.errors import UserError
 from fashion_vgg.runs.comparison import as_overrides, common_settings
 from fashion_vgg.runs.run import STATUSES, Run, find_runs
@@ -27,7 +28,8 @@ def main() -> None:
     common = common_settings(runs) if len(runs) > 1 else {}
     if common:
         print(wrap(f"Common settings: {as_overrides(common)}"), end="\n\n")
-    print(Table(HEADER, [_row(run, common) for run in runs]).text())
+    names = short_names({key for run in runs for key in run.settings} - {*common})
+    print(Table(HEADER, [_row(run, names) for run in runs]).text())
 
 
 def select_runs(root: Path, texts: Sequence[str] = (), status: str | None = None) -> list[Run]:
@@ -42,8 +44,8 @@ def select_runs(root: Path, texts: Sequence[str] = (), status: str | None = None
     return selected
 
 
-def _row(run: Run, common: Collection[str]) -> list[str]:
-    """The cells of a run, without the overrides of the ``common`` keys."""
+def _row(run: Run, names: Mapping[str, str]) -> list[str]:
+    """The cells of a run, with the overrides of the keys that have a name."""
     folder, working_directory = run.folder.absolute(), Path.cwd()
     date, time = run_folder.started(folder)
     split = "val" if "val/acc" in run.metrics else "test"
@@ -55,6 +57,6 @@ def _row(run: Run, common: Collection[str]) -> list[str]:
         "" if accuracy is None else f"{accuracy:.4f} {split}",
         str(len(run.rows)),
         "" if seconds is None else duration(seconds),
-        as_overrides({key: value for key, value in run.settings.items() if key not in common}),
+        as_overrides({names[key]: value for key, value in run.settings.items() if key in names}),
         str(folder.relative_to(working_directory) if folder.is_relative_to(working_directory) else run.folder),
     ]

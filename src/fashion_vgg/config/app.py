@@ -1,5 +1,6 @@
 """What Hydra needs before it composes: the folder of the configs, and the resolvers that they use."""
 
+import hashlib
 import os
 import secrets
 import warnings
@@ -41,6 +42,9 @@ OmegaConf.register_new_resolver("token", lambda: secrets.token_hex(3), use_cache
 # Cached: the folder of a sweep is named after the sweep's overrides, also in its jobs.
 OmegaConf.register_new_resolver("run_prefix", _run_prefix, use_cache=True, replace=True)
 OmegaConf.register_new_resolver("job_name", names.job_name, replace=True)
+# A stable identifier of a run for services such as W&B.
+OmegaConf.register_new_resolver("run_id", lambda path: hashlib.sha256(path.encode()).hexdigest()[:16], replace=True)
+OmegaConf.register_new_resolver("joined", ",".join, replace=True)
 OmegaConf.register_new_resolver("base_name", lambda path: Path(path).name, replace=True)
 OmegaConf.register_new_resolver("parallel_jobs", _parallel_jobs, use_cache=True, replace=True)
 

@@ -1,20 +1,23 @@
 """Messages for the errors of Hydra, OmegaConf and Lightning that a mistake in the configuration causes."""
 
+import inspect
 import re
 import sys
 import traceback
 
 from hydra import errors
-from omegaconf import OmegaConf
+from hydra.utils import get_class
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from fashion_vgg.config import error_messages
 from fashion_vgg.config.app import CONF, default_config, groups
 from fashion_vgg.config.overrides import flatten, key_of
-from fashion_vgg.config.validation import DOMAINS, suggestion
+from fashion_vgg.config.validation import DOMAINS, closest, suggestion
 
 _EXTRAS = {
     **{"joblib": "joblib", "optuna": "optuna", "plotly": "report", "ray": "ray", "submitit": "submitit"},
+    **{"mlflow": "mlflow", "wandb": "wandb"},
     **{"captum": "analyze", "cleanlab": "analyze", "gradio": "serve"},
     **{"onnx": "onnx", "onnxruntime": "onnx", "onnxscript": "onnx"},
 }
@@ -28,6 +31,8 @@ def explain(error: BaseException, command: str) -> str | None:
     match error:
         case ModuleNotFoundError(name=str(package)) if package in _EXTRAS:
             return f"{package} is not installed: pip install 'fashion-vgg[{_EXTRAS[package]}]'."
+        case ModuleNotFoundError() if logger := re.search(r"\b(wandb|mlflow)\b", str(error)):  # Lightning's
+            return f"{logger[1]} is not installed: pip install 'fashion-vgg[{logger[1]}]'."
         case RuntimeError() if launcher := re.search(r"Unknown plugin class.*hydra_(\w+)_launcher\.", str(error)):
             return f"The launcher is not installed: pip install 'fashion-vgg[{launcher[1]}]'."
         case errors.MissingConfigException(missing_cfg_file=str(file), options=list(options)):
@@ -77,5 +82,19 @@ def _unknown_key(key: str, command: str) -> str:
     if group in groups() and not cfg.get(group):
         options = sorted(path.stem for path in (CONF / group).glob("*.yaml") if path.stem != "none")
         return f"{key}: no {group} is chosen; add {group}={' or '.join(options)}."
+    if best := _closest_in_group(cfg, key):
+        return f"{key}: no such key. Did you mean {best}? --cfg job prints all keys."
     hint = suggestion(key, [*dict(flatten(OmegaConf.to_container(cfg))), *(groups() if "." not in key else ())])
     return f"{key}: no such key.{hint} --cfg job prints all keys; +{key}=... adds one."
+
+
+def _closest_in_group(cfg: DictConfig, key: str) -> str | None:
+    """The most similar key of the same group, also if only its class has it: then with the plus that adds it."""
+    group, _, name = key.rpartition(".")
+    node = OmegaConf.select(cfg, group) if group else None
+    if not isinstance(node, DictConfig):
+        return None
+    names = [str(name) for name in node]
+    arguments = list(inspect.signature(get_class(node._target_)).parameters) if "_target_" in node else []
+    best = closest(name, dict.fromkeys([*names, *arguments]))
+    return best and f"{'' if best in names else '+'}{group}.{best}"

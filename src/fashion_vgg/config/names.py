@@ -49,7 +49,9 @@ def _described(overrides: Sequence[str]) -> str:
     settings = {key_of(word): word for word in overrides if key_of(word) not in _PLACES}
     names = short_names(settings)
     experiment = settings.pop("experiment", "").partition("=")[2]
-    others = (f"{'~' * (word[0] == '~')}{names[key]}{''.join(word.partition('=')[1:])}" for key, word in settings.items())
+    others = (
+        f"{'~' * (word[0] == '~')}{names[key]}{''.join(word.partition('=')[1:])}" for key, word in settings.items()
+    )
     return ",".join(filter(None, (experiment, *others)))
 
 

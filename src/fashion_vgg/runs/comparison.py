@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 
+from fashion_vgg.config.names import short_names
 from fashion_vgg.errors import UserError
 from fashion_vgg.runs.run import Run, find_runs
 from fashion_vgg.runs.table import Table, duration
@@ -47,9 +48,10 @@ class Comparison:
         return [run for group in self.groups for run in group]
 
     def label(self, run: Run) -> str:
-        """The settings that distinguish a run from the others, as overrides."""
-        keys = [*self.keys, *self.seed_keys]
-        return as_overrides({key: run.settings[key] for key in keys if key in run.settings}) or run.folder.name
+        """The settings that distinguish a run from the others, by their short names."""
+        keys = short_names([*self.keys, *self.seed_keys])
+        settings = {name: run.settings[key] for key, name in keys.items() if key in run.settings}
+        return as_overrides(settings) or run.folder.name
 
     def notes(self) -> list[str]:
         """Sentences about the table: the common settings, and what the metrics mean."""
@@ -61,7 +63,7 @@ class Comparison:
 
     def table(self) -> Table:
         """One row per group."""
-        header = [*self.keys, "runs", *self._shown_metrics(), "time", "images/s", "status"]
+        header = [*short_names(self.keys).values(), "runs", *self._shown_metrics(), "time", "images/s", "status"]
         return Table(header, [self._row(group) for group in self.groups])
 
     def to_csv(self) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.colors import qualitative, sample_colorscale
 
+from fashion_vgg.config.names import short_names
 from fashion_vgg.runs.comparison import Comparison, lower_is_better
 from fashion_vgg.runs.run import Run
 
@@ -48,7 +49,8 @@ def parallel_coordinates(comparison: Comparison) -> go.Figure:
     """One axis per setting and one for the metric, with one line per run that has a score."""
     metric, runs = comparison.metric, _scored_runs(comparison)
     scores = [run.score(metric) for run in runs]
-    axes = [_dimension(key, [run.settings.get(key, "") for run in runs]) for key in comparison.keys]
+    names = short_names(comparison.keys)
+    axes = [_dimension(name, [run.settings.get(key, "") for run in runs]) for key, name in names.items()]
     axes.append({"label": metric, "values": scores, "tickformat": ".4~g"})
     line = {"color": scores, "colorscale": WORST_TO_BEST, "reversescale": lower_is_better(metric)}
     line |= {"showscale": True, "colorbar": {"title": metric, "thickness": 14}}

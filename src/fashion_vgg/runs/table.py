@@ -23,16 +23,13 @@ class Table:
     rows: Sequence[Sequence[str]]
 
     def text(self) -> str:
-        """Aligned columns. A table wider than `WIDTH` shows the last part of each dotted key, and truncates long cells.
+        """Aligned columns. A table wider than `WIDTH` truncates long cells, except in the last column.
 
-        The last column is never truncated, so that a folder in it can be copied.
+        So a folder there can be copied.
         """
         lines = self._align([self.header, *self.rows])
         if len(lines[0]) > WIDTH:
-            ends = [key.rpartition(".")[2] for key in self.header]
-            header = [end if ends.count(end) == 1 else key for key, end in zip(self.header, ends, strict=True)]
-            rows = [[*map(_truncate, row[:-1]), row[-1]] for row in self.rows]
-            lines = self._align([header, *rows])
+            lines = self._align([self.header, *([*map(_truncate, row[:-1]), row[-1]] for row in self.rows)])
         return "\n".join(line.rstrip() for line in lines)
 
     def markdown(self) -> str:

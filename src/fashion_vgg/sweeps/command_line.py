@@ -11,9 +11,11 @@ from hydra.core.override_parser.types import Glob, IntervalSweep, Override, Tran
 from hydra.errors import HydraException
 
 from fashion_vgg.config.app import CONF, groups
-from fashion_vgg.config.overrides import key_of, split_flags
+from fashion_vgg.config.overrides import key_of, split_flags, value_of
 from fashion_vgg.errors import UserError
 
+KEYS = "sweep.keys"
+"""Holds the keys that differ between the jobs."""
 _MULTIRUN = ("-m", "--multirun")
 _SHOW = ("-c", "--cfg")
 
@@ -36,19 +38,23 @@ def expand(argv: Sequence[str]) -> list[str]:
     if any(word.partition("=")[0] in _SHOW for word in flags):
         return _first_job(flags, overrides, swept)
     _number_of_jobs(swept)
-    keys = dict.fromkeys(key_of(str(override.get_key_element())) for override in swept)
-    return [*flags, *words, *([f"sweep.keys=[{','.join(keys)}]"] if keys else [])]
+    recorded = (value_of(words, KEYS) or "[]").strip("[]").split(",")  # of a sweep that is resumed
+    keys = dict.fromkeys([*filter(None, recorded), *(key_of(str(override.get_key_element())) for override in swept)])
+    others = [word for word in words if key_of(word) != KEYS]
+    return [*flags, *others, *([f"{KEYS}=[{','.join(keys)}]"] if keys else [])]
 
 
 def _with_nested_configs(word: str, flags: Sequence[str]) -> str:
-    """Replace ``group=glob(...)`` by the options of the group that match, also those in folders such as ``kernels/``."""
+    """Replace ``group=glob(...)`` by the group's options that match, also those in folders such as ``kernels/``."""
     key = key_of(word)
     if key not in groups() or "=glob(" not in word:
         return word
     pattern = OverridesParser.create().parse_override(word).value()
     if not isinstance(pattern, Glob):
         return word
-    found = [name for name in _options(key, flags) if _matches(name, pattern.include) and not _matches(name, pattern.exclude)]
+    found = [
+        name for name in _options(key, flags) if _matches(name, pattern.include) and not _matches(name, pattern.exclude)
+    ]
     if not found:
         raise UserError(f"{word}: no such config. Available: {', '.join(_options(key, flags))}.")
     return f"{word.partition('=')[0]}={','.join(found)}"
@@ -60,9 +66,11 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
 
 
 def _options(group: str, flags: Sequence[str]) -> list[str]:
-    own = [Path(word.partition("=")[2] or following) for word, following in zip(flags, [*flags[1:], ""], strict=True)
-           if word.partition("=")[0] in ("-cd", "--config-dir")]
-    folders = [folder / group for folder in (CONF, *own)]
+    pairs = zip(flags, [*flags[1:], ""], strict=True)
+    own = [
+        word.partition("=")[2] or value for word, value in pairs if word.partition("=")[0] in ("-cd", "--config-dir")
+    ]
+    folders = [CONF / group, *(Path(folder, group) for folder in own)]
     return sorted(path.relative_to(f).with_suffix("").as_posix() for f in folders for path in f.rglob("*.yaml"))
 
 

@@ -19,7 +19,6 @@ from omegaconf import DictConfig, OmegaConf
 from fashion_vgg import atomic
 from fashion_vgg.checkpoints import run_folder, signals
 from fashion_vgg.checkpoints.resume import FREE
-from fashion_vgg.checkpoints.run_folder import recorded_overrides
 from fashion_vgg.config import error_messages
 from fashion_vgg.config.overrides import key_of, quoted, safe_overrides, value_of
 from fashion_vgg.errors import DivergedError, PrunedError, Stopped, TrainingError, UserError
@@ -29,7 +28,9 @@ log = logging.getLogger(__name__)
 
 RECORD = "sweep.yaml"
 """In a sweep's folder: the overrides that it was started with, as a JSON list."""
-_SAFE_HYDRA_OVERRIDE = re.compile(r"hydra/(launcher|sweeper)=\w+|hydra\.(launcher|sweeper)\.[a-z][a-z_]*=[\w.-]+")
+_SAFE_OVERRIDE = re.compile(
+    r"sweep\.keys=\[[\w.,/@]*\]|hydra/(launcher|sweeper)=\w+|hydra\.(launcher|sweeper)\.[a-z][a-z_]*=[\w.-]+"
+)
 """Hydra's own keys can run code: only the names of options and plain numbers are read from a record."""
 _STATUSES: dict[type[Exception], str] = {DivergedError: "diverged", PrunedError: "pruned"}
 _started: list[Path] = []
@@ -101,10 +102,12 @@ def run_job(cfg: DictConfig, train: Callable[[DictConfig], None]) -> float | Non
 
 def check_same_run(folder: Path, overrides: Sequence[str]) -> None:
     """Raise UserError if the finished run in a job's folder was trained under other overrides than the job's."""
-    both = ({key_of(word): word for word in words} for words in (recorded_overrides(folder), safe_overrides([*overrides])))
-    before, now = ({key: word for key, word in words.items() if key not in (*FREE, "name", "tags")} for words in both)
-    if changed := sorted({*before.values()} ^ {*now.values()}):
-        raise UserError(f"{folder} was finished with other overrides ({', '.join(changed)}): use a new hydra.sweep.dir.")
+    before, now = safe_overrides(Run(folder).summary.get("overrides")), safe_overrides([*overrides])
+    changed = {word for word in {*before} ^ {*now} if key_of(word) not in (*FREE, "name", "tags")}
+    if changed:
+        run_folder.record_overrides(folder, before)  # Hydra has written the job's
+        words = ", ".join(sorted(changed))
+        raise UserError(f"{folder} was finished with other overrides ({words}): use a new hydra.sweep.dir.")
 
 
 def objective(cfg: DictConfig, folder: Path) -> float | None:
@@ -169,7 +172,7 @@ def _recorded_words(folder: Path) -> list[str]:
     except (OSError, ValueError):
         raise UserError(f"sweep.resume={folder}: not a sweep's folder, since it has no {RECORD}.") from None
     words = content if isinstance(content, list) else []
-    return [*safe_overrides(words), *(word for word in words if _SAFE_HYDRA_OVERRIDE.fullmatch(str(word)))]
+    return [*safe_overrides(words), *(word for word in words if _SAFE_OVERRIDE.fullmatch(str(word)))]
 
 
 def _assign_gpu(cfg: DictConfig, hydra: HydraConf) -> None:

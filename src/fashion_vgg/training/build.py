@@ -114,7 +114,7 @@ def build_trainer(
     purge = {} if resumed_epochs is None else {"purge_step": max(resumed_epochs, 1)}
     configured = [instantiate(node) for node in callback_nodes(cfg).values()]
     loggers = [
-        instantiate(node, **(purge if "TensorBoard" in node._target_ else {}))
+        instantiate(node, _convert_="all", **(purge if "TensorBoard" in node._target_ else {}))
         for node in filter(None, (cfg.get("logger") or {}).values())
     ]
     show_progress = cfg.trainer.enable_progress_bar and sys.stdout.isatty()

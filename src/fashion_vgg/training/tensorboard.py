@@ -8,13 +8,14 @@ from omegaconf import DictConfig, OmegaConf
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from fashion_vgg.config.names import short_names
 from fashion_vgg.config.overrides import key_of, safe_overrides, shown
 
 KEYS = ("seed", "image_size", "batch_size", "optimizer.lr", "data.val_size", "trainer.max_epochs", "trainer.precision")
 """The settings that every run shows."""
 GROUPS = ("model", "optimizer", "scheduler", "experiment")
 """The config groups whose choice every run shows."""
-_PATHS = ("output_dir", "data.root", "checkpoint.folder")
+_PATHS = ("output_dir", "data.root", "checkpoint.folder", "name", "tags")
 
 LAYOUT = {
     "train, val and test": {
@@ -44,7 +45,8 @@ def hyperparameters(
     own = [key for word in safe_overrides(list(overrides)) if (key := key_of(word)) not in _PATHS]
     chosen = {group: choices.get(group) for group in GROUPS} | {key: choices[key] for key in own if key in choices}
     values = {key: OmegaConf.select(cfg, key) for key in (*KEYS, *own) if key not in choices}
-    columns = (chosen | values).items()
+    names = short_names({**chosen, **values})
+    columns = ((names[key], value) for key, value in (chosen | values).items())
     return {key: value if isinstance(value, bool | int | float) else shown(value) for key, value in columns}
 
 
