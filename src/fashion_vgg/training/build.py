@@ -8,7 +8,7 @@ import warnings
 import lightning as L
 import torch
 from hydra.utils import get_class, instantiate
-from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
+from lightning.pytorch.callbacks import ProgressBar
 from omegaconf import DictConfig
 from torch import nn
 
@@ -16,6 +16,7 @@ from fashion_vgg.checkpoints.checkpoint_io import CheckedCheckpointIO
 from fashion_vgg.config import targets
 from fashion_vgg.errors import UserError
 from fashion_vgg.training import precision, schedules
+from fashion_vgg.training.callbacks.epoch_bar import EpochBar
 from fashion_vgg.training.callbacks.history import History
 from fashion_vgg.training.callbacks.whitening import Whitening
 
@@ -120,7 +121,7 @@ def build_trainer(
     show_progress = cfg.trainer.enable_progress_bar and sys.stdout.isatty()
     # Lightning's default depends on whether rich is installed.
     own_bar = any(isinstance(callback, ProgressBar) for callback in configured)
-    progress = [TQDMProgressBar()] if show_progress and not own_bar else []
+    progress = [EpochBar(refresh_rate=10)] if show_progress and not own_bar else []
     trainer: L.Trainer = instantiate(
         cfg.trainer,
         callbacks=[history, Whitening(), *configured, *progress, *callbacks],

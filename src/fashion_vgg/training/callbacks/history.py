@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class History(Checkpoint):
-    """Writes a row per epoch to ``metrics.csv`` and, without a progress bar, to the log.
+    """Writes a row per epoch to ``metrics.csv`` and to the log.
 
     Lightning's `CSVLogger` deletes the file of a run that is resumed. The rows are part of every checkpoint, so that a
     resumed run has all of them. It derives from `Checkpoint` because Lightning calls only those callbacks after the
@@ -62,8 +62,7 @@ class History(Checkpoint):
         if not trainer.is_global_zero:
             return
         atomic.write(self.path, self._csv())
-        if trainer.progress_bar_callback is None:
-            log.info(_line(self.rows[-1], trainer.max_epochs))
+        log.info(_line(self.rows[-1], trainer.max_epochs))
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows, "seconds": self.seconds}
