@@ -13,6 +13,10 @@ from omegaconf import OmegaConf
 
 from tests.conftest import Command
 
+TRAIN = {
+    *("data", "model", "optimizer", "scheduler", "classifier", "trainer", "callbacks", "checkpoint", "logger"),
+    *("experiment", "debug"),
+}
 MISTAKES = [
     ("batch_size=0", "batch_size=0 does not fit: use an integer of at least 1."),
     ("image_size=100", "image_size=100 does not fit.* multiple of 32, such as 96 or 128"),
@@ -20,8 +24,8 @@ MISTAKES = [
     ("optimizer.lr=-1", "optimizer.lr=-1 does not fit: use a number above 0."),
     ("optimizer.lrr=0.1", "optimizer.lrr: no such key. Did you mean optimizer.lr?"),
     ("trainer.clip_val=1", "Did you mean trainer.gradient_clip_val?"),
-    ("trainer.sync_batch_norm=true", "Did you mean +trainer.sync_batchnorm?"),
-    ("optimizer.dampning=0.1", "Did you mean +optimizer.dampening?"),
+    ("trainer.sync_batch_norm=true", r"Did you mean \+trainer.sync_batchnorm?"),
+    ("optimizer.dampning=0.1", r"Did you mean \+optimizer.dampening?"),
     ("lr=0.1", "lr: no such key. Did you mean optimizer.lr?"),
     ("modle=vgg11", "modle: no such key. Did you mean model?"),
     ("model=vgg12", "model=vgg12: no such config. Did you mean vgg1[19].* Available: .*vgg11_narrow"),
@@ -105,9 +109,17 @@ def test_runs_that_start_in_the_same_second_have_their_own_folders(fashion_vgg: 
 
 
 def test_help_lists_the_groups_and_common_overrides(fashion_vgg: Command) -> None:
+    for command, taken in (
+        ("describe", {"model", "optimizer", "scheduler", "experiment"}),
+        ("bench", {*TRAIN, "bench"}),
+    ):
+        text = fashion_vgg(command, "--help").stdout.partition("Overrides")[0]
+        assert set(re.findall(r"^([a-z_]+): ", text, re.MULTILINE)) == taken
     done = fashion_vgg("train", "--help")
+    text = done.stdout.partition("Common overrides")[0]
+    assert set(re.findall(r"^([a-z_/]+): ", text, re.MULTILINE)) == {*TRAIN, "sweep", "hydra/launcher", "hydra/sweeper"}
     assert done.returncode == 0
-    groups = ("experiment: accuracy_93, best, d2l, d2l_fast, finetune, speedrun\n", "model: ", "trainer: cpu, ddp")
+    groups = ("experiment: accuracy_93, best, d2l, d2l_fast, finetune, kernels/one_5x5,", "model: ", "trainer: cpu, ddp")
     for text in (*groups, "optimizer.lr=0.1", "data.val_size=5000"):
         assert text in done.stdout
     usage = fashion_vgg("--help").stdout

@@ -34,7 +34,7 @@ def test_every_config_instantiates(group: str, option: str, tmp_path: Path) -> N
     split = ["data.val_size=600"] if option in ("early_stopping", "plateau") else []
     cfg = composed("train", f"{group}={option}", f"output_dir={tmp_path}", *split)
     validation.check(cfg)
-    if (group, option) == ("trainer", "gpu") and not torch.cuda.is_available():
+    if group == "trainer" and option in ("gpu", "mps") and not torch.cuda.is_available():
         with pytest.raises(UserError, match="no GPU found"):
             build.check_components(cfg)
         return

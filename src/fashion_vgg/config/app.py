@@ -3,6 +3,8 @@
 import hashlib
 import os
 import secrets
+import sys
+import textwrap
 import warnings
 from pathlib import Path
 
@@ -57,6 +59,39 @@ def in_sweep() -> bool:
 def groups() -> list[str]:
     """The names of the config groups."""
     return [folder.name for folder in CONF.iterdir() if folder.is_dir() and folder.name != "hydra"]
+
+
+def options(group: str) -> list[str]:
+    """The configs of a group, also of the folders that ``--config-dir`` names."""
+    pairs = zip(sys.argv, [*sys.argv[1:], ""], strict=True)
+    own = [
+        word.partition("=")[2] or value for word, value in pairs if word.partition("=")[0] in ("-cd", "--config-dir")
+    ]
+    folders = [CONF / group, *(Path(folder, group) for folder in own)]
+    return sorted(path.relative_to(f).with_suffix("").as_posix() for f in folders for path in f.rglob("*.yaml"))
+
+
+def _groups_of(command: str) -> list[str]:
+    """The groups in the defaults list of a command's root config, in its order."""
+    found, removed = list[str](), set[str]()
+    for item in OmegaConf.load(CONF / f"{command}.yaml").defaults:
+        match item if isinstance(item, str) else next(iter(item.items())):
+            case str(other):
+                found += [] if other == "_self_" else _groups_of(other)
+            case (key, None) if key.startswith("override "):
+                removed.add(key.removeprefix("override "))
+            case (key, _) if not key.startswith("override "):
+                found.append(key)
+    return [name for name in found if name not in removed]
+
+
+def _group_help(command: str, *more: str) -> str:
+    """The groups that a command takes, and their options, for its help."""
+    lines = (f"{group}: {', '.join(options(group))}" for group in (*_groups_of(command), *more))
+    return "\n".join(textwrap.fill(line, 112, subsequent_indent="  ") for line in lines)
+
+
+OmegaConf.register_new_resolver("group_help", _group_help, replace=True)
 
 
 def default_config(config_name: str, overrides: list[str]) -> DictConfig:

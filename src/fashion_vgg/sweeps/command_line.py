@@ -4,13 +4,12 @@ import fnmatch
 import math
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, IntervalSweep, Override, Transformer
 from hydra.errors import HydraException
 
-from fashion_vgg.config.app import CONF, groups
+from fashion_vgg.config.app import groups, options
 from fashion_vgg.config.overrides import key_of, split_flags, value_of
 from fashion_vgg.errors import UserError
 
@@ -30,7 +29,7 @@ def expand(argv: Sequence[str]) -> list[str]:
         return list(argv)
     flags, words = split_flags(argv)
     try:
-        words = [_with_nested_configs(word, flags) for word in words]
+        words = [_with_nested_configs(word) for word in words]
         overrides = OverridesParser.create().parse_overrides(words)
     except HydraException:
         return list(argv)  # Hydra reports it
@@ -44,7 +43,7 @@ def expand(argv: Sequence[str]) -> list[str]:
     return [*flags, *others, *([f"{KEYS}=[{','.join(keys)}]"] if keys else [])]
 
 
-def _with_nested_configs(word: str, flags: Sequence[str]) -> str:
+def _with_nested_configs(word: str) -> str:
     """Replace ``group=glob(...)`` by the group's options that match, also those in folders such as ``kernels/``."""
     key = key_of(word)
     if key not in groups() or "=glob(" not in word:
@@ -52,26 +51,15 @@ def _with_nested_configs(word: str, flags: Sequence[str]) -> str:
     pattern = OverridesParser.create().parse_override(word).value()
     if not isinstance(pattern, Glob):
         return word
-    found = [
-        name for name in _options(key, flags) if _matches(name, pattern.include) and not _matches(name, pattern.exclude)
-    ]
+    found = [name for name in options(key) if _matches(name, pattern.include) and not _matches(name, pattern.exclude)]
     if not found:
-        raise UserError(f"{word}: no such config. Available: {', '.join(_options(key, flags))}.")
+        raise UserError(f"{word}: no such config. Available: {', '.join(options(key))}.")
     return f"{word.partition('=')[0]}={','.join(found)}"
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
     """As in a shell, ``*`` does not match a slash."""
     return any(fnmatch.fnmatch(name, p) and name.count("/") == p.count("/") for p in patterns)
-
-
-def _options(group: str, flags: Sequence[str]) -> list[str]:
-    pairs = zip(flags, [*flags[1:], ""], strict=True)
-    own = [
-        word.partition("=")[2] or value for word, value in pairs if word.partition("=")[0] in ("-cd", "--config-dir")
-    ]
-    folders = [CONF / group, *(Path(folder, group) for folder in own)]
-    return sorted(path.relative_to(f).with_suffix("").as_posix() for f in folders for path in f.rglob("*.yaml"))
 
 
 def _number_of_jobs(swept: Sequence[Override]) -> int:
