@@ -119,7 +119,11 @@ def test_help_lists_the_groups_and_common_overrides(fashion_vgg: Command) -> Non
     text = done.stdout.partition("Common overrides")[0]
     assert set(re.findall(r"^([a-z_/]+): ", text, re.MULTILINE)) == {*TRAIN, "sweep", "hydra/launcher", "hydra/sweeper"}
     assert done.returncode == 0
-    groups = ("experiment: accuracy_93, best, d2l, d2l_fast, finetune, kernels/one_5x5,", "model: ", "trainer: cpu, ddp")
+    groups = (
+        "experiment: accuracy_93, best, d2l, d2l_fast, finetune, kernels/one_5x5,",
+        "model: ",
+        "trainer: cpu, ddp",
+    )
     for text in (*groups, "optimizer.lr=0.1", "data.val_size=5000"):
         assert text in done.stdout
     usage = fashion_vgg("--help").stdout

@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from playwright.sync_api import Page, expect
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams import plugin_data_pb2
+from torch_tb_profiler import io
+from torch_tb_profiler.profiler.loader import RunLoader
 
 from fashion_vgg.runs.run import Run, find_runs
 from tests.conftest import Command
@@ -96,11 +99,15 @@ def screenshot(page: Page, name: str) -> None:
 
 def test_time_series_name_the_runs_by_their_overrides(runs: list[Run], tensorboard: str, page: Page) -> None:
     open_tab(page, tensorboard, "timeseries")
+    assert {run.folder.name for run in runs} == {"lr=0.05", "lr=0.1"}
     for run in runs:
-        assert re.search(r"lr=0\.\d+,", run.folder.name)
         expect(page.get_by_text(run.folder.name).first).to_be_visible()
-    for group in ("train", "val", "test"):
-        expect(page.get_by_text(re.compile(rf"^{group}/?$")).first).to_be_attached()
+    # The first groups are open, and have the curves of train, val and test.
+    groups = page.locator("card-group-toolbar, .group-title-wrapper").all_inner_texts()
+    names = [re.findall("[a-z]+", text)[0] for text in groups]
+    assert list(dict.fromkeys(names)) == ["accuracy", "loss", "plots", "training"]
+    for chart in ("accuracy/train", "accuracy/val", "accuracy/test", "loss/train"):
+        expect(page.get_by_text(chart, exact=True).first).to_be_attached()
     screenshot(page, "timeseries")
 
 
@@ -109,18 +116,17 @@ def test_the_hparams_table_shows_learning_rates_and_best_accuracies(
 ) -> None:
     open_tab(page, tensorboard, "hparams")
     expect(page.get_by_role("row")).to_have_count(3)
-    expect(page.get_by_text("optimizer.lr").first).to_be_visible()
+    expect(page.get_by_text("lr", exact=True).first).to_be_visible()
     # The accessibility tree, because the texts are not inside the cells.
     header, *rows = page.get_by_role("grid").aria_snapshot().split("- row ")[1:]
     columns = re.findall(r'- columnheader "(.*)"', header)
     for run in runs:
         [row] = [row for row in rows if run.folder.name in row]
         cells = dict(zip(columns, re.findall(r'- gridcell(?: "(.*)")?', row), strict=True))
-        [rate] = re.findall(r"lr=(0\.\d+),", run.folder.name)
-        assert float(cells["lr"]) == float(rate)
-        for name in ("val/acc", "test/acc"):
+        assert float(cells["lr"]) == float(run.folder.name.removeprefix("lr="))
+        for metric, name in (("val/acc", "accuracy/val, best epoch"), ("test/acc", "accuracy/test")):
             # TensorBoard stores float32 and shows at least five digits.
-            assert float(cells[f"best/{name}"]) == pytest.approx(run.summary["best"][name], abs=1e-5)
+            assert float(cells[name]) == pytest.approx(run.summary["best"][metric], abs=1e-5)
         assert "-1.0000" not in cells.values()
     screenshot(page, "hparams")
 
@@ -135,7 +141,7 @@ def test_custom_scalars_show_train_and_evaluation_in_one_chart(tensorboard: str,
 
 def test_images_show_the_plots(tensorboard: str, page: Page) -> None:
     open_tab(page, tensorboard, "images")
-    for tag in ("result", "test/confusion", "test/mistakes"):
+    for tag in ("plots/result", "plots/confusion", "plots/mistakes"):
         expect(page.get_by_text(tag, exact=True).first).to_be_attached()
 
 
@@ -158,14 +164,15 @@ def test_event_files_contain_hyperparameters_and_metrics(runs: list[Run]) -> Non
     assert len({frozenset(hyperparameters(content)) for content in events}) == 1
     for run, content in zip(runs, events, strict=True):
         values = hyperparameters(content)
-        assert f"optimizer.lr={values['optimizer.lr']}," in run.folder.name
-        assert (values["model"], values["data.val_size"], values["model.ratio"]) == ("vgg5_light", 1000, 4)
+        assert f"lr={values['lr']}" == run.folder.name
+        assert (values["model"], values["val_size"], values["ratio"]) == ("vgg5_light", 1000, 4)
         scalars = {tag: content.Scalars(tag) for tag in content.Tags()["scalars"]}
         # Event files store float32.
-        assert scalars["val/acc"][-1].value == pytest.approx(run.summary["final"]["val/acc"])
-        assert scalars["best/val/acc"][-1].value == pytest.approx(run.summary["best"]["val/acc"])
-        assert scalars["best/test/acc"][-1].value == pytest.approx(run.summary["best"]["test/acc"])
+        assert scalars["accuracy/val"][-1].value == pytest.approx(run.summary["final"]["val/acc"])
+        assert scalars["accuracy/val, best epoch"][-1].value == pytest.approx(run.summary["best"]["val/acc"])
+        assert scalars["accuracy/test"][-1].value == pytest.approx(run.summary["best"]["test/acc"])
         assert all(point.value >= 0 for points in scalars.values() for point in points)
+        assert all(len(points) == 2 for points in scalars.values())  # a chart of one point shows nothing
 
 
 def test_event_files_contain_plots_and_a_layout_and_are_small(runs: list[Run]) -> None:
@@ -173,7 +180,7 @@ def test_event_files_contain_plots_and_a_layout_and_are_small(runs: list[Run]) -
         content = load_events(run.folder)
         layout = Layout.FromString(content.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
         assert [chart.title for chart in layout.category[0].chart] == ["loss", "accuracy"]
-        assert set(content.Tags()["images"]) == {"result", "test/confusion", "test/mistakes"}
+        assert set(content.Tags()["images"]) == {"plots/result", "plots/confusion", "plots/mistakes"}
         size = sum(path.stat().st_size for path in run.folder.glob("events*"))
         assert size < 300_000  # bytes; TensorBoard loads two hundred of them in seconds
 
@@ -184,7 +191,31 @@ def test_a_resumed_run_continues_its_curves(fashion_vgg: Command, runs: list[Run
     for epochs, overrides in ((3, [every_second_step]), (4, [])):
         done = fashion_vgg("train", f"resume={run}", f"trainer.max_epochs={epochs}", *overrides, root=tmp_path)
         assert done.returncode == 0, done.stderr
-        assert steps(run, "val/acc") == list(range(1, epochs + 1))
-        assert steps(run, "best/test/acc") == [epochs]  # once, however often the run is resumed
+        assert steps(run, "accuracy/val") == list(range(1, epochs + 1))
+        assert steps(run, "accuracy/test")[-2:] == [epochs - 1, epochs]
+        assert steps(run, "accuracy/test") == sorted(steps(run, "accuracy/test"))
     # Eight steps per epoch, recorded from the third epoch on.
-    assert steps(run / "steps", "train/loss") == list(range(18, 33, 2))
+    assert steps(run / "steps", "loss/train") == list(range(18, 33, 2))
+
+
+def test_each_optional_view_takes_one_override(fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
+    views = ["callbacks.histograms.every=2", "callbacks.filters.every=1", "logger.tensorboard.log_graph=true"]
+    done = fashion_vgg("train", *tiny, *views, root=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    [run] = tmp_path.glob("outputs/train/*/*")
+    content = load_events(run)
+    tags = content.Tags()
+    parameters = torch.load(run / "last.ckpt", weights_only=True)["state_dict"]
+    names = {name.removeprefix("net.") for name in parameters if name.endswith(("weight", "bias"))}
+    assert set(tags["histograms"]) == {f"{kind}/{name}" for kind in ("weights", "gradients") for name in names}
+    assert [point.step for point in content.Histograms(tags["histograms"][0])] == [2]
+    assert [point.step for point in content.Images("plots/filters of the first layer")] == [1, 2]
+    assert tags["graph"]
+
+
+def test_a_trace_is_listed_by_the_profilers_tab(fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
+    done = fashion_vgg("train", *tiny, "debug=trace", root=tmp_path)
+    assert done.returncode == 0, done.stderr
+    [run] = tmp_path.glob("outputs/train/*/*")
+    traces = RunLoader(run.name, str(run), io.Cache()).load()
+    assert traces.profiles

@@ -18,15 +18,15 @@ GREY, BLUE, RED = "#8c8c8c", "#2b6cb0", "#c53030"
 
 def confusion(matrix: Tensor, classes: Sequence[str]) -> Figure:
     """Plot counts ``(classes, classes)``, a row per true class, coloured by their share of the row."""
-    figure = Figure(figsize=(6.5, 6), layout="constrained")
+    figure = Figure(figsize=(4.4, 4.2), layout="constrained")  # readable at the size of TensorBoard's images
     axes = figure.add_subplot()
     share = matrix / matrix.sum(dim=1, keepdim=True).clamp(min=1)
     axes.imshow(share.numpy(), cmap="Blues", vmin=0, vmax=1)
     for row, column in matrix.nonzero().tolist():
         colour = "white" if share[row, column] > 0.5 else "black"
         axes.text(column, row, str(int(matrix[row, column])), ha="center", va="center", color=colour, fontsize=8)
-    axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
-    axes.set_yticks(range(len(classes)), classes)
+    axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right", rotation_mode="anchor", fontsize=8.5)
+    axes.set_yticks(range(len(classes)), classes, fontsize=8.5)
     axes.set(xlabel="predicted class", ylabel="true class")
     return figure
 

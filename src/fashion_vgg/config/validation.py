@@ -84,7 +84,10 @@ DOMAINS: dict[str, Domain] = {
         ),
         ("bench.rounds bench.reference_loop.batch_size", integer(1)),
         ("num_classes", integer(2)),
-        ("data.split_seed data.num_workers scheduler.patience", integer(0)),
+        (
+            "data.split_seed data.num_workers scheduler.patience callbacks.histograms.every callbacks.filters.every",
+            integer(0),
+        ),
         ("data.shift data.erase", integer(0, 28)),
         ("data.val_size", either(one_of(0), integer(10, 59_990))),
         ("data.mean data.flip model.dropout classifier.label_smoothing scheduler.pct_start", number(0, 1)),

@@ -149,8 +149,8 @@ class ImageClassifier(L.LightningModule):
         self.metrics_of("test").reset()
 
     def on_validation_epoch_end(self) -> None:
-        # For the progress bar and callbacks; the loggers receive it together with the training metrics.
-        self._log(self.metrics_of(self.eval_stage).compute(), to_loggers=False)
+        # For callbacks; the loggers receive it together with the training metrics.
+        self._log(self.metrics_of(self.eval_stage).compute())
 
     def on_train_epoch_end(self) -> None:
         row: dict[str, Any] = self.metrics_of("train").compute()
@@ -160,11 +160,12 @@ class ImageClassifier(L.LightningModule):
         self._log(row)
         if self.make_scheduler and self.scheduler_interval == "epoch":
             self._step_schedule(row)
-        # Lightning uses a metric of this name as the loggers' step.
-        self.log("step", float(self.current_epoch + 1), sync_dist=True)
+        # Not through Lightning, which would log them by the step.
+        for logger in self.loggers:
+            logger.log_metrics({name: float(value) for name, value in row.items()}, step=self.current_epoch + 1)
 
     def on_test_epoch_end(self) -> None:
-        self._log(self.metrics_of("test").compute(), to_loggers=False)
+        self._log(self.metrics_of("test").compute())
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(self.net.parameters())
@@ -218,6 +219,6 @@ class ImageClassifier(L.LightningModule):
         elif self.scheduler_monitor in row:  # not in an epoch without an evaluation
             scheduler.step(row[self.scheduler_monitor])
 
-    def _log(self, row: dict[str, Any], to_loggers: bool = True) -> None:
+    def _log(self, row: dict[str, Any]) -> None:
         # sync_dist: the values are equal in all processes already, but Lightning warns without it.
-        self.log_dict(row, prog_bar=True, logger=None if to_loggers else False, sync_dist=True)
+        self.log_dict(row, logger=False, sync_dist=True)

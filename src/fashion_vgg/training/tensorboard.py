@@ -1,10 +1,13 @@
 """What TensorBoard shows of a run besides its curves: hyperparameters, and which curves share a chart."""
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import lightning as L
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch import loggers
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
@@ -17,18 +20,50 @@ GROUPS = ("model", "optimizer", "scheduler", "experiment")
 """The config groups whose choice every run shows."""
 _PATHS = ("output_dir", "data.root", "checkpoint.folder", "name", "tags")
 
+_QUANTITIES = {"loss": "loss", "acc": "accuracy"}
+
 LAYOUT = {
     "train, val and test": {
-        title: ["Multiline", [f"train/{metric}", f"val/{metric}", f"test/{metric}"]]
-        for title, metric in (("loss", "loss"), ("accuracy", "acc"))
+        quantity: ["Multiline", [f"{quantity}/{stage}" for stage in ("train", "val", "test")]]
+        for quantity in _QUANTITIES.values()
     }
 }
+
+
+def tag(metric: str) -> str:
+    """TensorBoard's name of a metric.
+
+    TensorBoard sorts the groups of charts by name and opens the first two: ``accuracy`` and ``loss``, each with train,
+    val and test. The others come after them: ``plots``, and ``training`` with speed and learning rate.
+    """
+    stage, _, quantity = metric.partition("/")
+    if metric in ("lr", "images_per_sec"):
+        return f"training/{metric}"
+    return f"{_QUANTITIES[quantity]}/{stage}" if quantity in _QUANTITIES else metric
+
+
+class TensorBoardLogger(loggers.TensorBoardLogger):
+    """Lightning's logger, with names of the charts that TensorBoard opens in a useful order (see `tag`)."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        super().log_metrics({tag(name): value for name, value in metrics.items()}, step)
+
+    def log_graph(self, model: Any, input_array: Tensor | None = None) -> None:
+        """The graph of the network for an image, if ``log_graph`` is set."""
+        if not self._log_graph or not model.trainer.is_global_zero:
+            return
+        data, was_training = model.trainer.datamodule, model.net.training
+        images = data.preprocess(data.test_set[:1][0]).to(model.device)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`torch.jit.trace", FutureWarning)  # in torch's own add_graph
+            self.experiment.add_graph(model.net.eval(), images)
+        model.net.train(was_training)
 
 
 def writers(trainer: L.Trainer) -> Iterator[SummaryWriter]:
     """The writers of the TensorBoard loggers."""
     for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
+        if isinstance(logger, loggers.TensorBoardLogger):
             # TensorBoard has dropped by now what a resumed run repeats; reopened after the training, the writer would
             # make it drop that again.
             logger.experiment.purge_step = None
@@ -73,9 +108,14 @@ class MarkSuccess(L.Callback):
 
 
 def add_best(trainer: L.Trainer, best: Mapping[str, float], epochs: int) -> None:
-    """Write the metrics of the best checkpoint at the last epoch, which a resumed run drops and writes again."""
+    """Write the test of the best checkpoint, and its validation accuracy, for the HParams tab.
+
+    Two points each, since a chart of one point shows nothing. A resumed run drops the last one and writes both again,
+    further on.
+    """
+    values = {tag(name): value for name, value in best.items() if name.startswith("test/")}
     for writer in writers(trainer):
-        for name, value in best.items():
-            if name.startswith(("val/", "test/")):
-                writer.add_scalar(f"best/{name}", value, epochs)
+        for name, value in (values | {"accuracy/val, best epoch": best["val/acc"]}).items():
+            for epoch in (epochs - 1, epochs):
+                writer.add_scalar(name, value, epoch)
         writer.flush()

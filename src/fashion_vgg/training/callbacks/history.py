@@ -73,7 +73,7 @@ class History(Checkpoint):
 
     def _metrics(self, trainer: L.Trainer) -> dict[str, float]:
         # Lightning keeps the values of the last evaluation in epochs that have none.
-        stale = ("step",) if self._evaluated else ("step", "val/", "test/")
+        stale = () if self._evaluated else ("val/", "test/")
         self._evaluated = False
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if not name.startswith(stale)}
         return dict(sorted(metrics.items(), key=lambda item: _column(item[0])))

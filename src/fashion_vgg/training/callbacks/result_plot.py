@@ -35,7 +35,7 @@ class ResultPlot(L.Callback):
             with atomic.writing(self.folder / f"result.{suffix}") as file:
                 figure.savefig(file, format=suffix, dpi=150)
         for writer in tensorboard.writers(trainer):
-            writer.add_figure("result", figure, global_step=len(rows), close=False)
+            writer.add_figure("plots/result", figure, global_step=len(rows), close=False)
 
 
 def plot_metrics(rows: Sequence[dict[str, float]]) -> Figure:

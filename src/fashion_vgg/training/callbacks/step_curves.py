@@ -6,6 +6,8 @@ from typing import Any
 import lightning as L
 from torch.utils.tensorboard import SummaryWriter
 
+from fashion_vgg.training.tensorboard import tag
+
 
 class StepCurves(L.Callback):
     """Writes the training loss and the learning rate of every n-th step to TensorBoard.
@@ -29,8 +31,8 @@ class StepCurves(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, *_: Any, **__: Any) -> None:
         step = trainer.global_step
         if trainer.is_global_zero and step % self.every == 0:
-            self._writer.add_scalar("train/loss", outputs["loss"].item(), step)
-            self._writer.add_scalar("lr", trainer.optimizers[0].param_groups[0]["lr"], step)
+            self._writer.add_scalar(tag("train/loss"), outputs["loss"].item(), step)
+            self._writer.add_scalar(tag("lr"), trainer.optimizers[0].param_groups[0]["lr"], step)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero:

@@ -32,7 +32,10 @@ class Throughput(L.Callback):
         self._epoch_seconds = time.perf_counter() - self._epoch_start  # the evaluation follows the last batch
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        pl_module.log("images_per_sec", self._epoch_images / self._epoch_seconds, sync_dist=True)
+        speed = self._epoch_images / self._epoch_seconds
+        pl_module.log("images_per_sec", speed, logger=False, sync_dist=True)
+        for logger in trainer.loggers:
+            logger.log_metrics({"images_per_sec": speed}, step=trainer.current_epoch + 1)
 
     def state_dict(self) -> dict[str, Any]:
         return {"images": self._epoch_images, "seconds": self._epoch_seconds}
