@@ -1,13 +1,11 @@
-"""Tables and pictures of networks."""
+"""Tables of networks."""
 
 from functools import partial
 
 import pytest
 import torch
-from matplotlib.patches import Polygon
 
 from fashion_vgg.models import VGG
-from fashion_vgg.profiling import network_plot
 from fashion_vgg.profiling.layers import layer_costs
 from fashion_vgg.profiling.memory import estimate
 from fashion_vgg.profiling.network_tables import NetworkCost, side_by_side, single
@@ -33,14 +31,3 @@ def test_networks_side_by_side_have_their_own_numbers() -> None:
     assert cells["", "blocks.1"][0] == ""
     totals = [row[2:] for row in table.rows if row[1] == "total"]
     assert totals[0] == [f"{sum(p.numel() for p in net.parameters()):,}" for net in (wide, deep)]
-
-
-def test_boxes_are_to_scale() -> None:
-    figure = network_plot.draw([network_cost(VGG([(1, 4), (1, 9)], image_size=32, head="light"), 32)])
-    polygons = [torch.as_tensor(patch.get_xy()) for patch in figure.axes[0].patches if isinstance(patch, Polygon)]
-    fronts = [corners for corners in polygons if corners[0, 1] == corners[1, 1] and corners[1, 0] == corners[2, 0]]
-    sizes = [tuple((front.amax(dim=0) - front.amin(dim=0)).tolist()) for front in fronts]
-    lengths, heights = zip(*sizes, strict=True)
-    # The image, the first convolution and its pooling, the second convolution and its pooling.
-    assert [height / heights[0] * 32 for height in heights[:5]] == pytest.approx([32, 32, 16, 16, 8])
-    assert [length / lengths[0] for length in lengths[:5]] == pytest.approx([1, 2, 2, 3, 3])

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.optim import SGD
 from torch.optim.lr_scheduler import OneCycleLR
 
+from fashion_vgg.checkpoints.run_folder import read_metrics
 from fashion_vgg.data import FashionMNISTDataModule
 from fashion_vgg.models import VGG
 from fashion_vgg.reference import d2l
@@ -173,26 +174,47 @@ def test_an_epochs_loss_is_summed_in_float32_in_any_precision() -> None:
     assert metrics.compute()["train/loss"].item() == 0.5
 
 
+def curves_of(axes: Any) -> dict[str, list[list[float]]]:
+    return {str(line.get_label()): np.asarray(line.get_xydata()).tolist() for line in axes.lines}
+
+
 def test_the_result_plot_has_the_rows_points() -> None:
     rows = [
         {"epoch": 1, "train/loss": 2.0, "train/acc": 0.3},
         {"epoch": 2, "train/loss": 1.0, "train/acc": 0.6, "test/acc": 0.7, "lr": 0.1},
         {"epoch": 3, "train/loss": 0.5, "train/acc": 0.8},
     ]
-    [axes] = plot_metrics(rows).axes
-    lines = {str(line.get_label()): np.asarray(line.get_xydata()).tolist() for line in axes.lines}
-    assert lines == {
-        "train loss 0.500": [[1, 2.0], [2, 1.0], [3, 0.5]],
-        "train acc 0.800": [[1, 0.3], [2, 0.6], [3, 0.8]],
-        "test acc 0.700": [[2, 0.7]],
-    }
-    assert axes.get_xlabel() == "epoch"
+    figure = plot_metrics(rows, "VGG-11")
+    assert figure.get_suptitle() == "VGG-11"
+    loss, accuracy = figure.axes
+    assert curves_of(loss) == {"train 0.500": [[1, 2.0], [2, 1.0], [3, 0.5]]}
+    assert curves_of(accuracy) == {"train 0.800": [[1, 0.3], [2, 0.6], [3, 0.8]], "test 0.700": [[2, 0.7]]}
+    assert (loss.get_xlabel(), loss.get_ylabel()) == ("epoch", "loss")
+    assert (accuracy.get_xlabel(), accuracy.get_ylabel()) == ("epoch", "accuracy")
+    assert loss.lines[0].get_color() == accuracy.lines[0].get_color() != accuracy.lines[1].get_color()
 
 
-def test_the_result_plot_needs_no_other_callback(tmp_path: Path) -> None:
-    trainer: Any = L.Trainer(logger=False, accelerator="cpu")
-    ResultPlot(str(tmp_path)).on_fit_end(trainer, small_classifier())
+def test_the_result_plot_marks_the_best_epoch_on_the_validation_split() -> None:
+    accuracies = [0.6, 0.8, 0.9, 0.9, 0.7]
+    rows = [{"epoch": epoch, "val/acc": value, "val/loss": 1.0} for epoch, value in enumerate(accuracies, start=1)]
+    for axes in plot_metrics([*rows, {"epoch": 6, "train/loss": 0.1}]).axes:
+        assert [x for x, _ in curves_of(axes)["best epoch 3"]] == [3, 3]  # the first, as ModelCheckpoint saves it
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+def test_the_result_plot_needs_no_other_callback(data_root: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    settings: dict[str, Any] = {"limit_train_batches": 2, "limit_val_batches": 1, "log_every_n_steps": 1}
+    settings |= {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    settings |= {"accelerator": "cpu", "default_root_dir": tmp_path}
+    for epochs in (1, 3):  # the second time resumed
+        checkpoint = next(tmp_path.glob("checkpoints/*.ckpt"), None)
+        trainer = L.Trainer(max_epochs=epochs, callbacks=[ResultPlot(str(folder))], **settings)
+        trainer.fit(small_classifier(), small_datamodule(data_root), ckpt_path=checkpoint)
+        assert [row["epoch"] for row in read_metrics(folder)] == list(range(1, epochs + 1))
+    assert sorted(path.name for path in folder.iterdir()) == ["metrics.csv", "result.png", "result.svg"]
+
+
+def test_without_an_epoch_there_is_no_result_plot(tmp_path: Path) -> None:
+    ResultPlot(str(tmp_path)).on_fit_end(L.Trainer(logger=False, accelerator="cpu"), small_classifier())
     assert not list(tmp_path.iterdir())
-    (tmp_path / "metrics.csv").write_text("epoch,train/loss\n1,0.5\n")
-    ResultPlot(str(tmp_path)).on_fit_end(trainer, small_classifier())
-    assert sorted(path.suffix for path in tmp_path.glob("result.*")) == [".png", ".svg"]

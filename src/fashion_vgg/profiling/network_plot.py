@@ -1,8 +1,8 @@
-"""Draws networks like the book's figure of VGG: a box for each layer's output, to scale."""
+"""Draws networks like the figures of papers: a box for each layer's output, to scale, and a label under each block."""
 
 import textwrap
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import accumulate, groupby
 from math import sqrt
 from typing import NamedTuple
 
@@ -10,28 +10,34 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Polygon
+from matplotlib.font_manager import FontProperties
+from matplotlib.patches import FancyArrowPatch, Patch, Polygon
+from matplotlib.textpath import text_to_path
 
+from fashion_vgg.profiling.layers import LayerCost
 from fashion_vgg.profiling.network_tables import NetworkCost
 
 KINDS = {
     "image": ("tab:gray", "image"),
-    "Conv2d": ("tab:blue", "convolution, ReLU"),
+    "Conv2d": ("tab:blue", "convolution"),
+    "WhiteningConv2d": ("tab:purple", "whitening convolution"),
     "MaxPool2d": ("tab:red", "max pooling"),
     "AdaptiveMaxPool2d": ("tab:red", "max pooling"),
     "Linear": ("tab:green", "dense layer"),
 }
-"""Color and label of the layers that are drawn. The other layers keep the shape."""
+"""Color and legend of the layers that are drawn. The other layers keep the shape."""
+CONVOLUTIONS = {"Conv2d": "conv", "WhiteningConv2d": "whitening"}
+"""Their names in labels."""
 
-HEIGHT = 224.0  # of the largest image. This and the other lengths are in units of the drawing
+# Lengths are in typographic points, like the sizes of text.
+IMAGE_SIDE = 100.0  # of the largest image
+DENSE_SIDE = 3.5  # a dense layer has no map
 DEPTH = (0.35, 0.28)  # a unit of depth is drawn this far to the right and up
-PER_ROOT_CHANNEL = 2.0
-GAP, GAP_BETWEEN_BLOCKS = 4.0, 46.0
-MIN_SIDE = 3.0
-TOP = HEIGHT * (1 + DEPTH[1]) / 2  # highest corner of the largest box; the lowest is at -TOP
-UNITS_PER_INCH = 95.0
-CHARACTER_WIDTH = 6.5
-MIN_WIDTH = 5.5 * UNITS_PER_INCH  # of the legend
+PER_ROOT_CHANNEL = 1.0
+GAP, COLUMN_GAP, MARGIN = 2.5, 15.0, 8.0
+TITLE, LABEL, LEGEND = 10.0, 8.0, 8.0  # sizes of text
+LABEL_LINE = 10.0  # from baseline to baseline
+LEGEND_WIDTH, LEGEND_HEIGHT = 400.0, 34.0
 
 
 class Box(NamedTuple):
@@ -42,69 +48,124 @@ class Box(NamedTuple):
     side: float
 
 
+class Column(NamedTuple):
+    """The image, a block or a dense layer: boxes on a common axis, and the lines of the label below."""
+
+    boxes: list[Box]
+    lines: list[str]
+
+    @property
+    def starts(self) -> list[float]:
+        """Where each box starts on the axis, relative to the first one."""
+        return [0.0, *accumulate(box.length + GAP for box in self.boxes[:-1])]
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """The leftmost and the rightmost corner; half of a box's depth is drawn on either side of its length."""
+        boxes = [
+            (start, start + box.length, DEPTH[0] * box.side / 2)
+            for start, box in zip(self.starts, self.boxes, strict=True)
+        ]
+        return min(start - half for start, _, half in boxes), max(end + half for _, end, half in boxes)
+
+    @property
+    def width(self) -> float:
+        """The width of the boxes or of the label, whichever is larger."""
+        left, right = self.span
+        font = FontProperties(size=LABEL)
+        sizes = [text_to_path.get_text_width_height_descent(line, font, ismath=False) for line in self.lines]
+        return max(right - left, *(width for width, _, _ in sizes))
+
+
 def draw(networks: Sequence[NetworkCost]) -> Figure:
     """The networks, one below the other, all to the same scale."""
-    scale = HEIGHT / max(network.size[-1] for network in networks)
-    figure = Figure(layout="constrained")
-    panels = figure.subplots(len(networks), squeeze=False, sharex=True, sharey=True)[:, 0]
-    width = max(_draw(axes, network, scale) for axes, network in zip(panels, networks, strict=True))
-    for axes, network in zip(panels, networks, strict=True):
-        title = textwrap.shorten(network.name, width=int(width / 7), placeholder=" ...")
-        axes.text(0, TOP + 4, title, fontsize=9, va="bottom")
-    panels[0].set(xlim=(-10, width), ylim=(-TOP - 40, TOP + 1))
-    height = len(networks) * (2 * TOP + 60) + 50
-    figure.set_size_inches((width + 10) / UNITS_PER_INCH, height / UNITS_PER_INCH)
-    drawn = {cost.kind for network in networks for cost in network.layers} | {"image"}
-    legend = dict.fromkeys(KINDS[kind] for kind in KINDS if kind in drawn)
-    handles = [Patch(facecolor=color, alpha=0.6, label=label) for color, label in legend]
-    explanation = "Height and depth: size of the feature maps, to scale. Length: square root of their number."
-    with rc_context({"legend.fontsize": 8, "legend.title_fontsize": 8, "legend.frameon": False}):
-        figure.legend(handles=handles, title=explanation, ncols=len(handles), loc="outside lower center")
+    scale = IMAGE_SIDE / max(network.size[-1] for network in networks)
+    rows = [list(_columns(network, scale)) for network in networks]
+    width = max(LEGEND_WIDTH, *(sum(column.width + COLUMN_GAP for column in row) - COLUMN_GAP for row in rows))
+    figure = Figure()
+    axes = figure.add_axes((0, 0, 1, 1))
+    bottom = 0.0
+    for network, row in zip(networks, rows, strict=True):
+        name = textwrap.shorten(network.name, width=int(width / (0.7 * TITLE)), placeholder=" ...")
+        axes.text(0, bottom - MARGIN, name, fontsize=TITLE, fontweight="bold", va="top")
+        bottom = _draw(axes, row, bottom - MARGIN - 2 * TITLE)
+    axes.set(xlim=(-MARGIN, width + MARGIN), ylim=(bottom - LEGEND_HEIGHT, 0))
+    axes.axis("off")
+    figure.set_size_inches((width + 2 * MARGIN) / 72, (LEGEND_HEIGHT - bottom) / 72)
+    _add_legend(figure, {box.kind for row in rows for column in row[1:] for box in column.boxes})
     return figure
 
 
-def _draw(axes: Axes, network: NetworkCost, scale: float) -> float:
-    """Draw a network from left to right with a label below each block. Returns the width."""
-    x = label_end = 0.0
-    for label, boxes in _columns(network, scale):
-        length = sum(box.length + GAP for box in boxes) - GAP
-        width, label_width = length + DEPTH[0] * boxes[-1].side, CHARACTER_WIDTH * max(map(len, label.split("\n")))
-        x = max(x, label_end + (label_width - width) / 2)  # labels do not overlap
-        axes.text(x + width / 2, -TOP - 6, label, ha="center", va="top", fontsize=7)
-        label_end = x + (width + label_width) / 2 + GAP
-        following = x + max(length + GAP_BETWEEN_BLOCKS, width + GAP)
-        for box in boxes:
-            _add(axes, box, x)
-            x += box.length + GAP
-        x = following
-    axes.set_aspect("equal")
-    axes.axis("off")
-    return max(x, label_end, MIN_WIDTH)
-
-
-def _columns(network: NetworkCost, scale: float) -> Iterator[tuple[str, list[Box]]]:
-    """Label and boxes of the image, of each block and of each dense layer."""
-    yield _shape(network.size), [_box("image", network.size, scale)]
-    drawn = [cost for cost in network.layers if cost.kind in KINDS]
-    for _, group in groupby(drawn, key=lambda cost: cost.name.split(".")[:2]):
+def _columns(network: NetworkCost, scale: float) -> Iterator[Column]:
+    """The image, each block and each dense layer, from left to right."""
+    yield Column([_box("image", network.size, scale)], ["image", " x ".join(map(str, network.size))])
+    for _, group in groupby(network.layers, key=lambda cost: cost.name.split(".")[:2]):
         costs = list(group)
-        kernels = groupby(cost.kernel_size for cost in costs if cost.kind == "Conv2d")
-        counts = [(kernel, len(list(run))) for kernel, run in kernels]
-        convs = ", ".join(f"{f'{n} convs' if n > 1 else 'conv'} {kernel}x{kernel}" for kernel, n in counts)
-        label = f"{convs}\n{_shape(costs[-1].output_shape[1:])}".lstrip()
-        yield label, [_box(cost.kind, cost.output_shape[1:], scale) for cost in costs]
+        drawn = [cost for cost in costs if cost.kind in KINDS]
+        if drawn:
+            boxes = [_box(cost.kind, cost.output_shape[1:], scale) for cost in drawn]
+            yield Column(boxes, list(_label(drawn, [cost.kind for cost in costs])))
 
 
 def _box(kind: str, shape: Sequence[int], scale: float) -> Box:
     channels, *sides = shape
-    return Box(kind, PER_ROOT_CHANNEL * sqrt(channels), max(scale * (sides[-1] if sides else 1), MIN_SIDE))
+    return Box(kind, PER_ROOT_CHANNEL * sqrt(channels), scale * sides[-1] if sides else DENSE_SIDE)
 
 
-def _add(axes: Axes, box: Box, x: float) -> None:
-    """Front, top and right side of a box, centred vertically."""
+def _label(drawn: Sequence[LayerCost], kinds: Sequence[str]) -> Iterator[str]:
+    """The lines of a block's label, given its drawn layers and the kinds of all: convolutions, then the first and the
+    last map.
+    """
+    first, last = drawn[0], drawn[-1]
+    if first.kind == "Linear":
+        yield f"dense {first.output_shape[1]:,}"
+        return
+    convolutions = [
+        f"{CONVOLUTIONS[cost.kind]} {cost.kernel_size}x{cost.kernel_size}, {cost.output_shape[1]:,}"
+        for cost in drawn
+        if cost.kind in CONVOLUTIONS
+    ]
+    for text, run in groupby(convolutions or ["max pooling"]):
+        number = len(list(run))
+        yield f"{number} x {text}" if number > 1 else text
+    if 0 < kinds.count("ReLU") < len(convolutions):
+        yield "no ReLU between"
+    if "LocalResponseNorm" in kinds:
+        yield "local response norm"
+    shapes = first.output_shape if convolutions else first.input_shape, last.output_shape
+    yield " → ".join(dict.fromkeys(" x ".join(map(str, shape[2:])) for shape in shapes))
+
+
+def _draw(axes: Axes, row: Sequence[Column], top: float) -> float:
+    """Draw a network from left to right with a label below each block. Returns the bottom."""
+    height = row[0].boxes[0].side * (1 + DEPTH[1])
+    axis, bottom, x, end = top - height / 2, top - height, 0.0, 0.0
+    for column in row:
+        left, right = column.span
+        middle = x + column.width / 2
+        start = middle - (left + right) / 2
+        if x:
+            _add_arrow(axes, end, start + left, axis)
+        for offset, box in zip(column.starts, column.boxes, strict=True):
+            _add(axes, box, start + offset, axis)
+        end = start + offset + box.length
+        for number, line in enumerate(column.lines, start=1):
+            axes.text(middle, bottom - MARGIN / 2 - number * LABEL_LINE, line, fontsize=LABEL, ha="center")
+        x += column.width + COLUMN_GAP
+    return bottom - MARGIN - LABEL_LINE * max(len(column.lines) for column in row)
+
+
+def _add_arrow(axes: Axes, start: float, end: float, axis: float) -> None:
+    arrow = FancyArrowPatch((start, axis), (end, axis), mutation_scale=5, shrinkA=0, shrinkB=0.5)
+    arrow.set(arrowstyle="-|>", linewidth=0.6, color="0.35")
+    axes.add_patch(arrow)
+
+
+def _add(axes: Axes, box: Box, start: float, axis: float) -> None:
+    """Front, top and right side of a box, whose centre is on the axis."""
     right, up = DEPTH[0] * box.side, DEPTH[1] * box.side
-    low, high = -(box.side + up) / 2, (box.side - up) / 2
-    end = x + box.length
+    low, high = axis - (box.side + up) / 2, axis + (box.side - up) / 2
+    x, end = start - right / 2, start - right / 2 + box.length
     front = [(x, low), (end, low), (end, high), (x, high)]
     top = [(x, high), (end, high), (end + right, high + up), (x + right, high + up)]
     side = [(end, low), (end + right, low + up), (end + right, high + up), (end, high)]
@@ -114,5 +175,9 @@ def _add(axes: Axes, box: Box, x: float) -> None:
         axes.add_patch(Polygon(corners, facecolor=opaque, edgecolor="black", linewidth=0.5))
 
 
-def _shape(shape: Sequence[int]) -> str:
-    return " x ".join(f"{number:,}" for number in shape)
+def _add_legend(figure: Figure, drawn: set[str]) -> None:
+    entries = dict.fromkeys(KINDS[kind] for kind in KINDS if kind in drawn)
+    handles = [Patch(facecolor=color, alpha=0.6, label=label) for color, label in entries]
+    explanation = "Height and depth: size of the feature maps, to scale. Length: square root of their number."
+    with rc_context({"legend.fontsize": LEGEND, "legend.title_fontsize": LEGEND, "legend.frameon": False}):
+        figure.legend(handles=handles, title=explanation, ncols=len(handles), loc="lower center")

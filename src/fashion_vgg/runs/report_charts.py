@@ -2,7 +2,8 @@
 
 import html
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from itertools import groupby, pairwise
 from typing import Any
 
 import plotly.graph_objects as go
@@ -22,6 +23,8 @@ LAYOUT = {
 WORST_TO_BEST = ["#e8a33d", "#c8553d", "#1b3a6b"]
 """Dark enough for thin lines on white."""
 MAX_TICKS = 12
+MAX_LABEL = 24  # characters of a tick's label
+SPREAD = 0.25  # of the distance between two values: how far the lines at a value are spread to either side
 
 
 def group_colors(number: int) -> list[str]:
@@ -46,18 +49,24 @@ def learning_curves(comparison: Comparison, metric: str) -> go.Figure:
 
 
 def parallel_coordinates(comparison: Comparison) -> go.Figure:
-    """One axis per setting and one for the metric, with one line per run that has a score."""
+    """One axis per setting, then one for the metric, with one line per run that has a score.
+
+    The color bar is beside the metric's axis and as high: it has the ticks, which the lines would cross on the axis.
+    """
     metric, runs = comparison.metric, _scored_runs(comparison)
-    scores = [run.score(metric) for run in runs]
+    scores = [score for run in runs if (score := run.score(metric)) is not None]
     names = short_names(comparison.keys)
-    axes = [_dimension(name, [run.settings.get(key, "") for run in runs]) for key, name in names.items()]
-    axes.append({"label": metric, "values": scores, "tickformat": ".4~g"})
+    axes = [_dimension(name, [run.settings.get(key, "") for run in runs], scores) for key, name in names.items()]
+    # Room for the labels of the first axis: its ticks are to the left of it, its name is centred above.
+    left = max(40 + 7 * max(map(len, axes[0].get("ticktext", ["0.1234"]))), 4 * len(axes[0]["label"]))
+    axes.append({"label": metric, "values": scores, "tickvals": [min(scores), max(scores)], "ticktext": ["", ""]})
     line = {"color": scores, "colorscale": WORST_TO_BEST, "reversescale": lower_is_better(metric)}
-    line |= {"showscale": True, "colorbar": {"title": metric, "thickness": 14}}
-    chart = go.Figure(go.Parcoords(dimensions=axes, line=line, labelfont_size=14, tickfont_size=12))
+    line |= {"showscale": True, "colorbar": {"thickness": 14, "len": 1, "ypad": 0, "tickformat": ".4~g"}}
+    chart = go.Figure(go.Parcoords(dimensions=axes, line=line, labelfont_size=13, tickfont_size=12))
     chart.update_traces(rangefont_color="rgba(0,0,0,0)")  # hidden: the ticks show the range
-    margin = {"l": 80, "r": 60, "t": 100, "b": 30}
-    return chart.update_layout(LAYOUT, title=f"Settings and {metric}", margin=margin, height=400)
+    chart.update_traces(labelangle=-12 if len(axes) > 5 else 0)  # long labels side by side overlap
+    margin = {"l": left, "r": 20, "t": 110, "b": 30}
+    return chart.update_layout(LAYOUT, title=f"Settings and {metric}", margin=margin, height=460)
 
 
 def scatter_plot(comparison: Comparison, key: str) -> go.Figure:
@@ -95,22 +104,46 @@ def axis_type(texts: Sequence[str]) -> str:
     return "log" if min(numbers) > 0 and max(numbers) / min(numbers) > 10 else "linear"
 
 
-def _dimension(key: str, texts: Sequence[str]) -> dict[str, Any]:
-    """An axis of parallel coordinates. It takes numbers only: log and category axes need their own ticks."""
-    names = sorted(set(texts))
-    scales: dict[str, Callable[[str], float]] = {
-        "category": names.index,
-        "linear": float,
-        "log": lambda name: math.log10(float(name)),
-    }
-    position = {name: scales[axis_type(texts)](name) for name in names}
-    ticks = sorted(names, key=position.__getitem__)[:: math.ceil(len(names) / MAX_TICKS)]
-    return {
-        "label": key,
-        "values": [position[text] for text in texts],
-        "tickvals": [position[name] for name in ticks],
-        "ticktext": [html.escape(name) or "not set" for name in ticks],
-    }
+def _dimension(key: str, texts: Sequence[str], scores: Sequence[float]) -> dict[str, Any]:
+    """An axis of parallel coordinates: a run's value, and its score to tell it from runs with the same value."""
+    places, ticks = _scale(texts)
+    return {"label": key, "values": _spread(places, scores), **ticks}
+
+
+def _scale(texts: Sequence[str]) -> tuple[list[float], dict[str, Any]]:
+    """Places of values on an axis, and its ticks. Categories, and numbers if they are few, are at equal distances."""
+    kind, names = axis_type(texts), sorted(set(texts))
+    if kind == "category" or len(names) <= MAX_TICKS:
+        names.sort(key=str if kind == "category" else float)
+        shown = names[:: math.ceil(len(names) / MAX_TICKS)]
+        ticks = {"tickvals": list(map(names.index, shown)), "ticktext": list(map(_tick_label, shown))}
+        return [names.index(text) for text in texts], ticks
+    numbers = list(map(float, texts))
+    if kind == "linear":
+        return numbers, {"tickformat": ".4~g"}
+    powers = range(math.floor(math.log10(min(numbers))), math.floor(math.log10(max(numbers))) + 1)
+    candidates = [float(f"{digit}e{power}") for power in powers for digit in (1, 2, 5)]
+    inside = [number for number in candidates if min(numbers) <= number <= max(numbers)]
+    ticks = {"tickvals": list(map(math.log10, inside)), "ticktext": [f"{number:g}" for number in inside]}
+    return list(map(math.log10, numbers)), ticks
+
+
+def _spread(places: Sequence[float], scores: Sequence[float]) -> list[float]:
+    """Move runs at the same place apart, so that their lines can be followed: the higher score above.
+
+    A place stays nearer to its runs than to those of the next place.
+    """
+    runs = sorted(range(len(places)), key=lambda run: (places[run], scores[run]))
+    groups = [list(group) for _, group in groupby(runs, key=places.__getitem__)]
+    gap = min((places[upper[0]] - places[lower[0]] for lower, upper in pairwise(groups)), default=1.0)
+    step = 2 * SPREAD * gap / max(map(len, groups))
+    offsets = {run: (rank - (len(group) - 1) / 2) * step for group in groups for rank, run in enumerate(group)}
+    return [place + offsets[run] for run, place in enumerate(places)]
+
+
+def _tick_label(name: str) -> str:
+    """Not escaped: unlike other charts, parallel coordinates take it as text."""
+    return f"{name[: MAX_LABEL - 1]}…" if len(name) > MAX_LABEL else name or "not set"
 
 
 def _scored_runs(comparison: Comparison) -> list[Run]:
