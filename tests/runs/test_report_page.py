@@ -89,9 +89,11 @@ def parallel(folder: Path, *runs: tuple[dict[str, str], float]) -> tuple[list[An
     comparison = compare(folder)
     [trace] = report_charts.parallel_coordinates(comparison).data
     scored = [run for run in comparison.runs if run.score("test/acc") is not None]
-    assert [axis.label for axis in trace.dimensions] == [*comparison.keys, "test/acc"]
+    labels = [key.rpartition(".")[2] for key in comparison.keys]
+    assert [axis.label for axis in trace.dimensions] == [*labels, "test/acc"]
     assert list(trace.dimensions[-1].values) == list(trace.line.color) == [run.score("test/acc") for run in scored]
-    return [(axis, [run.settings.get(axis.label, "") for run in scored]) for axis in trace.dimensions[:-1]], trace
+    texts = [[run.settings.get(key, "") for run in scored] for key in comparison.keys]
+    return list(zip(trace.dimensions[:-1], texts, strict=True)), trace
 
 
 def test_each_line_is_at_its_values_and_no_lines_coincide(tmp_path: Path) -> None:

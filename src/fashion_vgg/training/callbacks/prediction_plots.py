@@ -61,6 +61,7 @@ class PredictionPlots(L.Callback):
 
     def _write(self, trainer: L.Trainer, name: str, figure: Figure) -> None:
         if self.folder:
+            Path(self.folder).mkdir(parents=True, exist_ok=True)
             with atomic.writing(Path(self.folder, f"{name}.png")) as file:
                 figure.savefig(file, format="png", dpi=150)
         for writer in tensorboard.writers(trainer):
