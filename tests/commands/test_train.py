@@ -193,7 +193,10 @@ def test_a_validation_split_selects_the_checkpoint_that_is_tested_at_the_end(
     assert summary["best"]["val/acc"] == max(scores)
     assert summary["best"]["test/acc"] == pytest.approx(accuracy_by_hand(run, "best.ckpt"), abs=1e-7)
     shown = [f"{summary['best'][name]:.3f}" for name in ("train/loss", "train/acc", "val/acc", "test/acc")]
-    assert re.findall(r"loss (.*), train acc (.*), val acc (.*), test acc (.*)", done.stdout) == [tuple(shown)]
+    found = re.findall(
+        r"^best epoch (.) of 3: loss (.*), train acc (.*), val acc (.*), test acc (.*)$", done.stdout, re.M
+    )
+    assert found == [(str(best["epoch"] + 1), *shown)]
 
 
 @pytest.mark.long

@@ -30,7 +30,12 @@ def with_required_arguments(callback: type[L.Callback], folder: Path) -> L.Callb
 def test_a_default_checkpoint_is_named_after_its_step(data_root: Path, tmp_path: Path) -> None:
     net = VGG([(1, 8), (1, 8)], image_size=28, head="light")
     trainer = L.Trainer(
-        accelerator="cpu", default_root_dir=tmp_path, max_epochs=2, limit_train_batches=3, limit_val_batches=1, log_every_n_steps=1
+        accelerator="cpu",
+        default_root_dir=tmp_path,
+        max_epochs=2,
+        limit_train_batches=3,
+        limit_val_batches=1,
+        log_every_n_steps=1,
     )
     trainer.fit(ImageClassifier(net, partial(SGD, lr=0.05)), small_datamodule(data_root))
     assert [path.name for path in tmp_path.rglob("*.ckpt")] == ["epoch=1-step=6.ckpt"]

@@ -45,7 +45,9 @@ OmegaConf.register_new_resolver("token", lambda: secrets.token_hex(3), use_cache
 OmegaConf.register_new_resolver("run_prefix", _run_prefix, use_cache=True, replace=True)
 OmegaConf.register_new_resolver("job_name", names.job_name, replace=True)
 # A stable identifier of a run for services such as W&B.
-OmegaConf.register_new_resolver("run_id", lambda path: hashlib.sha256(str(path).encode()).hexdigest()[:16], replace=True)
+OmegaConf.register_new_resolver(
+    "run_id", lambda path: hashlib.sha256(str(path).encode()).hexdigest()[:16], replace=True
+)
 OmegaConf.register_new_resolver("joined", ",".join, replace=True)
 OmegaConf.register_new_resolver("base_name", lambda path: Path(path or "").name, replace=True)
 OmegaConf.register_new_resolver("parallel_jobs", _parallel_jobs, use_cache=True, replace=True)
