@@ -43,7 +43,9 @@ def _parallel_jobs() -> int:
 OmegaConf.register_new_resolver("token", lambda: secrets.token_hex(3), use_cache=True, replace=True)
 # Cached: the folder of a sweep is named after the sweep's overrides, also in its jobs.
 OmegaConf.register_new_resolver("run_prefix", _run_prefix, use_cache=True, replace=True)
-OmegaConf.register_new_resolver("job_name", names.job_name, replace=True)
+OmegaConf.register_new_resolver(
+    "job_name", lambda overrides, keys, space: names.job_name(overrides, [*keys, *space]), replace=True
+)
 # A stable identifier of a run for services such as W&B.
 OmegaConf.register_new_resolver(
     "run_id", lambda path: hashlib.sha256(str(path).encode()).hexdigest()[:16], replace=True
