@@ -15,15 +15,37 @@ SMALL = [
 ]
 LOOPS = ["the book's loop", "bare PyTorch loop", "Trainer.fit", "Trainer.fit, bf16-mixed"]
 
+# The command, with a limit that is measured in milliseconds instead of seconds.
+FAST_LIMIT = """
+from fashion_vgg.profiling import roofline
+roofline.MATRIX_SIDE["cpu"], roofline.COPY_BYTES["cpu"] = 512, 2**24
+from fashion_vgg.__main__ import main
+"""
+# Its processes start by fork instead of importing torch and Lightning again.
+FORK = """
+import concurrent.futures, multiprocessing
+from fashion_vgg.profiling import memory
+context = multiprocessing.get_context("fork")
+memory.own_process = lambda initializer=None: concurrent.futures.ProcessPoolExecutor(1, context, initializer)
+"""
+
+
+def run_bench(
+    fashion_vgg: Command, data_root: Path, root: Path, *overrides: str, program: str = FAST_LIMIT
+) -> tuple[str, Path]:
+    """The output and the folder of a benchmark."""
+    words = ["bench", f"data.root={data_root}", *SMALL, *overrides]
+    env = {"OMP_NUM_THREADS": "1"}
+    done = fashion_vgg.start(*words, program=["-c", f"{program}main()"], root=root, env=env).result()
+    assert (done.returncode, done.stderr) == (0, "")
+    [folder] = root.glob("outputs/bench/*/*/")
+    return done.stdout, folder
+
 
 @pytest.fixture(scope="module")
 def compared(fashion_vgg: Command, data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """The output and the folder of a comparison."""
-    root = tmp_path_factory.mktemp("bench")
-    done = fashion_vgg("bench", f"data.root={data_root}", *SMALL, root=root, env={"OMP_NUM_THREADS": "1"})
-    assert (done.returncode, done.stderr) == (0, "")
-    [folder] = root.glob("outputs/bench/*/*/")
-    return done.stdout, folder
+    return run_bench(fashion_vgg, data_root, tmp_path_factory.mktemp("bench"), program=FAST_LIMIT + FORK)
 
 
 @pytest.mark.long
@@ -58,10 +80,8 @@ def test_json_and_plot_have_the_measurements(compared: tuple[str, Path]) -> None
 @pytest.mark.long
 def test_growth_measures_each_size(fashion_vgg: Command, data_root: Path, tmp_path: Path) -> None:
     growth = ["bench=growth", "bench.rounds=1", "bench.growth.batch_size=[8]", "bench.growth.image_size=[64]"]
-    args = ["bench", f"data.root={data_root}", *SMALL, *growth]
-    done = fashion_vgg(*args, root=tmp_path, env={"OMP_NUM_THREADS": "1"})
-    assert (done.returncode, done.stderr) == (0, "")
-    [path] = tmp_path.glob("outputs/bench/*/*/bench.json")
+    _, folder = run_bench(fashion_vgg, data_root, tmp_path, *growth)
+    path = folder / "bench.json"
     batch, image = json.loads(path.read_text())["loops"]
     assert (batch["name"], image["name"]) == ("batch_size=8", "image_size=64")
     assert batch["gflop_per_image"] < image["gflop_per_image"]

@@ -1,4 +1,6 @@
-"""What the benchmark counts. The durations that it measures are not tested."""
+"""What the benchmark counts and reports. The durations that it measures are not tested."""
+
+from typing import Any
 
 import pytest
 import torch
@@ -6,10 +8,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fashion_vgg.models.vgg import VGG, vgg_block
-from fashion_vgg.profiling import roofline
+from fashion_vgg.profiling import bench_report, roofline, timing
 from fashion_vgg.profiling.loops import BareLoop
 from fashion_vgg.profiling.roofline import Ceilings, Pass, measure_ceilings, min_seconds, step_passes
-from fashion_vgg.profiling.timing import Result
+from fashion_vgg.profiling.timing import Benchmark, Result
 from fashion_vgg.reference import d2l
 
 BATCH_SIZE = 10
@@ -88,10 +90,11 @@ def test_ceilings_are_plausible(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class FakeLoop(BareLoop):
-    name, dtype = "fake loop", torch.float32
+    dtype = torch.float32
 
-    def __init__(self, batch_size: int) -> None:
-        self.batch_size, self.steps_per_epoch = batch_size, 60_000 // batch_size
+    def __init__(self, batch_size: int, image_size: int = 32, name: str = "fake loop") -> None:
+        self.batch_size, self.image_size, self.name = batch_size, image_size, name
+        self.steps_per_epoch = 60_000 // batch_size
         self.passes = [Pass(flop=96 * batch_size, bytes_moved=0)]
 
 
@@ -104,3 +107,50 @@ def test_speeds_are_compared_within_a_round() -> None:
     assert row["images_per_sec"] == 25
     assert row["images_per_sec_spread"] == pytest.approx((50 - 100 / 6) / 2)
     assert row["limit_images_per_sec"] == pytest.approx(1 / 96)
+
+
+def measured(monkeypatch: pytest.MonkeyPatch, flop_per_sec: list[float], *loops: FakeLoop) -> dict[str, Any]:
+    """A benchmark's results if every step takes a second, and the ceilings are measured one after another as given."""
+    rates = iter(flop_per_sec)
+    monkeypatch.setattr(timing, "measure_ceilings", lambda *_: Ceilings(next(rates), 1.0))
+    monkeypatch.setattr(Benchmark, "_take_turn", lambda _, process, result: result.step_seconds.append(1.0))
+    benchmark = Benchmark(torch.device("cpu"), rounds=1, turn_seconds=1.0)
+    benchmark.measure(*loops)
+    assert list(rates) == []
+    return {**benchmark.to_dict(), "device_name": "CPU"}
+
+
+def test_the_limit_is_measured_again_only_if_a_loop_is_above_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A step of the loop has 960 operations and takes a second.
+    below = measured(monkeypatch, [1000, 1920], FakeLoop(10))
+    above = measured(monkeypatch, [480, 500, 1920], FakeLoop(10))
+    assert [content["loops"][0]["share_of_limit"] for content in (below, above)] == [0.5, 0.5]
+    lower = measured(monkeypatch, [480, 960, 100], FakeLoop(10), FakeLoop(11))  # the higher rate counts
+    assert [loop["share_of_limit"] for loop in lower["loops"]] == [1.0, None]
+
+
+def test_no_share_above_the_limit_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = measured(monkeypatch, [1920] * 3, FakeLoop(10, name="slow loop"), FakeLoop(30, name="fast loop"))
+    text = bench_report.report(content)
+    assert [line.split()[-1] for line in text.splitlines()[1:3]] == ["50", "—"]
+    busy = (
+        "The machine was busy while the limit was measured: the share is above 100 % and not meaningful for fast loop."
+    )
+    assert busy in text.splitlines()
+    panels = bench_report.plot(content | {"ratios": {}}).axes
+    labels = [axes.get_yticklabels()[0].get_text().split("\n")[1] for axes in panels]
+    assert labels == ["10 images/s, 50% of the limit", "30 images/s"]
+    limits = [[line for line in axes.collections if line.get_label() == "limit"] for axes in panels]
+    assert [len(lines) for lines in limits] == [1, 0]
+
+
+def test_loops_of_different_sizes_have_their_own_panels(monkeypatch: pytest.MonkeyPatch) -> None:
+    book, bare, trainer, large = FakeLoop(128, 224), FakeLoop(512, 28), FakeLoop(512, 28), FakeLoop(128, 28)
+    content = measured(monkeypatch, [1e6, 1e6], book, bare, trainer, large)
+    panels = bench_report.plot(content | {"ratios": {}}).axes
+    bars = {axes.get_title(loc="left"): [bar.get_width() for bar in axes.patches] for axes in panels}  # type: ignore[attr-defined]
+    assert bars == {
+        "224 px, batch size 128": [128],
+        "28 px, batch size 512": [512, 512],
+        "28 px, batch size 128": [128],
+    }

@@ -1,15 +1,23 @@
 """The results of a benchmark as text and as a plot."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 from itertools import groupby
+from math import nan
 from statistics import median
 from typing import Any
 
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from omegaconf import DictConfig
 
 from fashion_vgg.runs.table import Table
+
+COLORS = ("tab:gray", "tab:blue", "tab:orange", "tab:green")
+"""Of the loops."""
+LIMIT_COLOR = "tab:red"
 
 
 def title(cfg: DictConfig, environment: dict[str, Any]) -> str:
@@ -32,7 +40,7 @@ def report(content: dict[str, Any]) -> str:
         for dtype, rates in content["ceilings"].items()
     )
     comparison = _comparison(content) if "ratios" in content else ()
-    return "\n".join([_loops(content).text(), "", *ceilings, *comparison])
+    return "\n".join([_loops(content).text(), "", *ceilings, *_above_limit(content["loops"]), *comparison])
 
 
 def _loops(content: dict[str, Any]) -> Table:
@@ -48,13 +56,25 @@ def _loops(content: dict[str, Any]) -> Table:
     for title, key in (("host GB", "host_bytes"), ("GPU GB", "device_bytes")):
         if any(loop[key] for loop in loops):
             columns[title] = [f"{loop[key] / 1e9:.2f}" for loop in loops]
-    columns["% of limit"] = [f"{loop['share_of_limit'] * 100:.0f}" for loop in loops]
+    columns["% of limit"] = [f"{share * 100:.0f}" if (share := loop["share_of_limit"]) else "—" for loop in loops]
     return Table(list(columns), list(zip(*columns.values(), strict=True)))
+
+
+def _above_limit(loops: list[dict[str, Any]]) -> Iterator[str]:
+    """Which loops have no share of the limit, and why."""
+    names = [loop["name"] for loop in loops if not loop["share_of_limit"]]
+    if names:
+        yield (
+            "The machine was busy while the limit was measured: the share is above 100 % and not meaningful for "
+            f"{', '.join(names)}."
+        )
 
 
 def _comparison(content: dict[str, Any]) -> Iterator[str]:
     keys = ("gflop_per_image", "min_mb_per_image", "dtype", "limit_images_per_sec")
-    for gflop, megabytes, dtype, limit in dict.fromkeys(tuple(loop[key] for key in keys) for loop in content["loops"]):
+    too_low = {loop["dtype"] for loop in content["loops"] if not loop["share_of_limit"]}
+    limited = [loop for loop in content["loops"] if loop["dtype"] not in too_low]
+    for gflop, megabytes, dtype, limit in dict.fromkeys(tuple(loop[key] for key in keys) for loop in limited):
         yield f"At least {gflop:.2f} GFLOP and {megabytes:.1f} MB per image in {dtype}: at most {limit:,.1f} images/s."
     ratios, cost, data = content["ratios"], content["checkpoint_cost"], content["data"]
     slower = 1 / ratios["trainer_over_bare"] - 1
@@ -83,21 +103,34 @@ def plot(content: dict[str, Any]) -> Figure:
 
 
 def _bars(loops: list[dict[str, Any]], device: str) -> Figure:
-    """A bar of images/s for each loop, with its spread, and a line at its hardware limit."""
-    figure = Figure(figsize=(7, 2.6), layout="constrained")
-    axes = figure.add_subplot()
-    names = [f"{x['name']}\n{x['images_per_sec']:,.0f} images/s, {x['share_of_limit']:.0%} of the limit" for x in loops]
-    speeds, spreads, limits = (
-        [loop[key] for loop in loops] for key in ("images_per_sec", "images_per_sec_spread", "limit_images_per_sec")
-    )
-    colours = ["tab:gray", "tab:blue", "tab:orange", "tab:green"][: len(loops)]
-    axes.barh(names, speeds, xerr=spreads, color=colours, height=0.6, capsize=3)
-    places = range(len(loops))
-    axes.vlines(limits, [n - 0.4 for n in places], [n + 0.4 for n in places], colors="tab:red", label="hardware limit")
-    axes.invert_yaxis()
-    axes.set(xlabel=f"images/s on {device}", xlim=(0, None))
-    figure.legend(loc="outside upper right")
+    """A panel for each image size and batch size, with a bar of images/s for each loop."""
+    panels: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
+    for loop, color in zip(loops, COLORS, strict=False):
+        panels[f"{loop['image_size']} px, batch size {loop['batch_size']}"][color] = loop
+    figure = Figure(figsize=(7, 0.5 * len(loops) + 0.7 * len(panels)), layout="constrained")
+    column = figure.subplots(len(panels), height_ratios=[len(bars) for bars in panels.values()], squeeze=False)[:, 0]
+    for axes, (title, bars) in zip(column, panels.items(), strict=True):
+        axes.set_title(title, loc="left", fontsize="medium")
+        for place, (color, loop) in enumerate(bars.items()):
+            _draw_bar(axes, place, loop, color)
+        axes.set_yticks(range(len(bars)), [_bar_label(loop) for loop in bars.values()])
+        axes.invert_yaxis()
+        axes.set_xlim(0, None)
+    column[-1].set_xlabel(f"images/s on {device}")
+    figure.legend(handles=[Line2D([], [], color=LIMIT_COLOR, label="hardware limit")], loc="outside upper right")
     return figure
+
+
+def _draw_bar(axes: Axes, place: int, loop: dict[str, Any], color: str) -> None:
+    """A loop's images/s, with their spread, and a line at the hardware limit if the loop is not above it."""
+    axes.barh(place, loop["images_per_sec"], xerr=loop["images_per_sec_spread"], color=color, height=0.6, capsize=3)
+    if loop["share_of_limit"]:
+        axes.vlines(loop["limit_images_per_sec"], place - 0.4, place + 0.4, colors=LIMIT_COLOR, label="limit")
+
+
+def _bar_label(loop: dict[str, Any]) -> str:
+    share = f", {loop['share_of_limit']:.0%} of the limit" if loop["share_of_limit"] else ""
+    return f"{loop['name']}\n{loop['images_per_sec']:,.0f} images/s{share}"
 
 
 def _curves(loops: list[dict[str, Any]]) -> Figure:
@@ -108,10 +141,10 @@ def _curves(loops: list[dict[str, Any]]) -> Figure:
     for (time, memory), (key, points) in zip(panels.T, curves.items(), strict=True):
         sizes = [int(loop["name"].partition("=")[2]) for loop in points]
         steps = [[1000 * seconds for seconds in loop["step_seconds"]] for loop in points]
-        limits = [1000 * loop["batch_size"] / loop["limit_images_per_sec"] for loop in points]
+        limits = [1000 * x["batch_size"] / x["limit_images_per_sec"] if x["share_of_limit"] else nan for x in points]
         time.fill_between(sizes, [min(step) for step in steps], [max(step) for step in steps], alpha=0.3)
         time.plot(sizes, [median(step) for step in steps], marker="o", label="measured")
-        time.plot(sizes, limits, color="tab:red", linestyle="--", label="hardware limit")
+        time.plot(sizes, limits, color=LIMIT_COLOR, linestyle="--", label="hardware limit")
         gigabytes = [(loop["device_bytes"] or loop["host_bytes"]) / 1e9 for loop in points]
         memory.plot(sizes, gigabytes, marker="o", color="tab:green")
         memory.set_xlabel({"image_size": "image size, px"}.get(key, key.replace("_", " ")))

@@ -1,6 +1,7 @@
 """Three training loops: the book's, the configured network in a bare PyTorch loop, and Lightning's Trainer."""
 
 import itertools
+import multiprocessing
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -44,7 +45,8 @@ class ReferenceLoop:
         net = d2l.vgg(d2l.NARROW, self.image_size).to(self.device)
         with warnings.catch_warnings(), tempfile.TemporaryDirectory() as root:
             warnings.filterwarnings("ignore", ".*worker processes")  # four as in the book, even on fewer cores
-            warnings.filterwarnings("ignore", ".*multi-threaded, use of fork")  # how DataLoader starts them
+            warnings.filterwarnings("ignore", ".*multi-threaded, use of fork")  # how DataLoader starts them on Linux
+            multiprocessing.set_start_method(None, force=True)  # the default, which this spawned process does not have
             fashion_mnist.unpack(self.root, Path(root))
             loader = d2l.loader(Path(root), self.batch_size, self.image_size)
             batches = itertools.chain.from_iterable(itertools.repeat(loader))
@@ -57,7 +59,8 @@ class _ConfiguredLoop:
     def __init__(self, cfg: DictConfig, device: torch.device) -> None:
         if cfg.trainer.precision not in AUTOCAST:
             raise UserError(f"trainer.precision={cfg.trainer.precision}: bench supports {' and '.join(AUTOCAST)}.")
-        self.cfg, self.device, self.batch_size = cfg, device, cfg.batch_size
+        self.cfg, self.device = cfg, device
+        self.image_size, self.batch_size = cfg.image_size, cfg.batch_size
         self.steps_per_epoch = (TRAINING_IMAGES - cfg.data.val_size) // self.batch_size
         self.autocast = AUTOCAST[cfg.trainer.precision]
         self.dtype = self.autocast or torch.float32

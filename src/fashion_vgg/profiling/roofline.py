@@ -50,7 +50,7 @@ def measure_ceilings(device: torch.device, dtype: torch.dtype) -> Ceilings:
 
     side, count = MATRIX_SIDE[device.type], COPY_BYTES[device.type] // 4
     a, b, product = (torch.rand(side, side, device=device).to(dtype) for _ in range(3))
-    source, target = torch.rand(count, device=device), torch.rand(count, device=device)
+    source, target = torch.ones(count, device=device), torch.empty(count, device=device)
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if device.type == "cuda" else precision)
     seconds = min_time(lambda: torch.mm(a, b, out=product)), min_time(lambda: target.copy_(source))

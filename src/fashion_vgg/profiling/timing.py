@@ -41,23 +41,30 @@ class Result:
         images: float = self.loop.batch_size / other.loop.batch_size  # ratio per step
         return images * median(theirs / ours for ours, theirs in rounds)
 
+    def share_of_limit(self, ceilings: Ceilings) -> float:
+        """The least time of a step, over its median time."""
+        return min_seconds(self.loop.passes, ceilings) / median(self.step_seconds)
+
     def to_dict(self, ceilings: Ceilings) -> dict[str, Any]:
-        """Medians over the rounds; the spread is half the difference between the fastest and the slowest round."""
-        batch_size, passes = self.loop.batch_size, self.loop.passes
-        speed, limit = batch_size / median(self.step_seconds), batch_size / min_seconds(passes, ceilings)
+        """Medians over the rounds; the spread is half the difference between the fastest and the slowest round.
+
+        A share of the limit above 1 is None: the limit was measured too low.
+        """
+        batch_size, passes, share = self.loop.batch_size, self.loop.passes, self.share_of_limit(ceilings)
         return {
             "name": self.loop.name,
+            "image_size": self.loop.image_size,
             "batch_size": batch_size,
             "dtype": str(self.loop.dtype).removeprefix("torch."),
-            "images_per_sec": speed,
+            "images_per_sec": batch_size / median(self.step_seconds),
             "images_per_sec_spread": batch_size * (1 / min(self.step_seconds) - 1 / max(self.step_seconds)) / 2,
             "step_seconds": self.step_seconds,
             "host_bytes": self.host_bytes,
             "device_bytes": self.device_bytes,
             "gflop_per_image": sum(each.flop for each in passes) / batch_size / 1e9,
             "min_mb_per_image": sum(each.bytes_moved for each in passes) / batch_size / 1e6,
-            "limit_images_per_sec": limit,
-            "share_of_limit": speed / limit,
+            "limit_images_per_sec": batch_size / min_seconds(passes, ceilings),
+            "share_of_limit": share if share <= 1 else None,
         }
 
 
@@ -74,6 +81,9 @@ class Benchmark:
     def measure(self, *loops: Loop) -> list[Result]:
         """Time the loops in turn, and measure the ceilings before the first round and after each one.
 
+        A loop that is faster than its limit shows that other programs slowed the measurement of the ceilings: they are
+        measured once more.
+
         Raises UserError if an epoch is too short to be timed, or the process of a loop was killed.
         """
         for loop in loops:
@@ -89,6 +99,8 @@ class Benchmark:
                     speed = result.loop.batch_size / result.step_seconds[-1]
                     print(f"round {number}/{self.rounds}  {result.loop.name:<18}{speed:>10,.1f} images/s", flush=True)
                 self._measure_ceilings(results)
+        if any(result.share_of_limit(self.ceilings[result.loop.dtype]) > 1 for result in results):
+            self._measure_ceilings(results)
         self.results += results
         return results
 
