@@ -12,7 +12,7 @@ from fashion_vgg import __version__
 from fashion_vgg.checkpoints import signals
 from fashion_vgg.config import targets
 from fashion_vgg.config.error_messages import reported_errors
-from fashion_vgg.config.overrides import split_flags
+from fashion_vgg.config.overrides import split_flags, with_quoted_path
 
 COMMANDS = {
     "fetch": "download the data set, as train does if it is missing",
@@ -58,9 +58,9 @@ def main() -> None:
 def expanded(command: Any, argv: list[str]) -> list[str]:
     """The arguments of a command; of one that Hydra configures, flags first: Hydra rejects one between overrides."""
     if not hasattr(command, "expand"):
-        return argv
+        return [word if word.startswith("-") else with_quoted_path(word) for word in argv]
     flags, overrides = split_flags(command.expand(argv))
-    return [*flags, *overrides]
+    return [*flags, *map(with_quoted_path, overrides)]
 
 
 def skip_teardown(done: list[str]) -> None:

@@ -18,7 +18,9 @@ def test_a_run_is_named_after_its_experiment_and_what_was_overridden() -> None:
     assert run_name(["experiment=kernels/one_7x7", "seed=1"]) == "kernels+one_7x7,seed=1"
     assert run_name([]) == ""
     assert run_name(["seed=1"], name="my run/../x") == "my_run+..+x"
-    assert len(run_name([f"model.hidden{n}=100" for n in range(20)])) == 60
+    assert run_name([f"model.hidden{n}=100" for n in range(20)]) == ",".join(f"hidden{n}=100" for n in range(5))
+    trial = ["trainer.limit_train_batches=20", "optimizer.lr=1", "model=vgg11"]
+    assert run_name(trial) == "model=vgg11,lr=1,limit_train_batches=20"
 
 
 def test_a_job_is_named_after_the_swept_keys_alone() -> None:

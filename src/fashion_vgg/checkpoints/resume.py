@@ -22,7 +22,10 @@ log = logging.getLogger(__name__)
 
 # If these changed, the new value would be ignored, or would silently spoil the training.
 _FIXED = ("seed", "image_size", "batch_size", "data", "model", "classifier", "optimizer", "scheduler")
-_FIXED_OF_TRAINER = ("precision", "limit_train_batches", "accumulate_grad_batches", "max_steps")
+_FIXED_OF_TRAINER = (
+    *("precision", "limit_train_batches", "accumulate_grad_batches", "max_steps", "overfit_batches"),
+    *("gradient_clip_val", "gradient_clip_algorithm", "val_check_interval"),
+)
 FREE = ("data.root", "data.num_workers", "data.worker_timeout")
 """Keys of the data that may change."""
 _REPEATED = ("classifier.net.", "classifier.optimizer.", "classifier.scheduler.")  # interpolations of other groups

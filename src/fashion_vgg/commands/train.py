@@ -113,22 +113,28 @@ def finish(cfg: DictConfig, trainer: "L.Trainer", history: "History", datamodule
     from fashion_vgg.runs import summary
     from fashion_vgg.training import tensorboard
 
-    rows, seconds, reason = list(history.rows), history.seconds, stop_reason(trainer)  # a test loads its checkpoint's
-    test = test_best(trainer, datamodule) if cfg.data.val_size else {}
+    rows, seconds, reason = (
+        list(history.rows),
+        history.seconds,
+        stop_reason(trainer),
+    )  # before the best one's are loaded
+    test, of_best = test_best(trainer, datamodule) if cfg.data.val_size else ({}, False)
     if not trainer.is_global_zero:
         return
     if not rows:
         raise UserError("The training ended within its first epoch: allow more time or steps.")
     device, overrides = trainer.strategy.root_device, list(HydraConfig.get().overrides.task)
     content = summary.summarize(rows, test, seconds, device, trainer.world_size, overrides, reason)
+    if test and not of_best:  # without a best checkpoint the last weights are tested
+        content["best"] = {**content["final"], **test}
     if test:
         tensorboard.add_best(trainer, content["best"], len(rows))
     summary.write(Path(cfg.output_dir, run_folder.SUMMARY), content)
     log.info("%s", summary.result_lines(content))
 
 
-def test_best(trainer: "L.Trainer", datamodule: "FashionMNISTDataModule") -> dict[str, float]:
-    """The test metrics of the best checkpoint on the validation split, or without one of the last step."""
+def test_best(trainer: "L.Trainer", datamodule: "FashionMNISTDataModule") -> tuple[dict[str, float], bool]:
+    """The test metrics of the best checkpoint on the validation split, or else of the last step, and which it is."""
     from lightning.pytorch.callbacks import ModelCheckpoint
 
     callbacks = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
@@ -136,13 +142,16 @@ def test_best(trainer: "L.Trainer", datamodule: "FashionMNISTDataModule") -> dic
     # The module is passed, since Lightning would choose a checkpoint without it.
     module = trainer.lightning_module
     trainer.test(module, datamodule=datamodule, ckpt_path=best[0] if best else None, verbose=False)
-    return {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
+    return metrics, bool(best)
 
 
 def stop_reason(trainer: "L.Trainer") -> str | None:
     """Why the training ended before its last epoch, as `EarlyStopping` or ``trainer.max_time`` has it; else None."""
     from lightning.pytorch.callbacks import EarlyStopping, Timer
 
+    if trainer.current_epoch == trainer.max_epochs:
+        return None
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, EarlyStopping) and callback.stopping_reason_message:
             return str(callback.stopping_reason_message).removesuffix(" Signaling Trainer to stop.")

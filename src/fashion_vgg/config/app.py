@@ -26,7 +26,7 @@ CONF = next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parents[1] / "conf
 warnings.filterwarnings("ignore", r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 
 
-def _run_prefix(overrides: list[str], name: str | None, swept: list[str]) -> str:
+def _run_prefix(overrides: list[str], name: object, swept: list[str]) -> str:
     """The name of a run or a sweep before its time."""
     prefix = names.run_name(overrides, name, swept)
     return f"{prefix}," if prefix else ""
@@ -50,7 +50,7 @@ OmegaConf.register_new_resolver(
 OmegaConf.register_new_resolver(
     "run_id", lambda path: hashlib.sha256(str(path).encode()).hexdigest()[:16], replace=True
 )
-OmegaConf.register_new_resolver("joined", ",".join, replace=True)
+OmegaConf.register_new_resolver("joined", lambda items: ",".join(map(str, items)), replace=True)
 OmegaConf.register_new_resolver("base_name", lambda path: Path(path or "").name, replace=True)
 OmegaConf.register_new_resolver("parallel_jobs", _parallel_jobs, use_cache=True, replace=True)
 
@@ -72,7 +72,7 @@ def options(group: str) -> list[str]:
         word.partition("=")[2] or value for word, value in pairs if word.partition("=")[0] in ("-cd", "--config-dir")
     ]
     folders = [CONF / group, *(Path(folder, group) for folder in own)]
-    return sorted(path.relative_to(f).with_suffix("").as_posix() for f in folders for path in f.rglob("*.yaml"))
+    return sorted({path.relative_to(f).with_suffix("").as_posix() for f in folders for path in f.rglob("*.yaml")})
 
 
 def _groups_of(command: str) -> list[str]:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from fashion_vgg.config import error_messages
-from fashion_vgg.config.app import CONF, default_config, groups
+from fashion_vgg.config.app import CONF, default_config, groups, options
 from fashion_vgg.config.overrides import flatten, key_of
 from fashion_vgg.config.validation import DOMAINS, closest, suggestion
 
@@ -26,6 +26,8 @@ _EXTRAS = {
 
 def explain(error: BaseException, command: str) -> str | None:
     """One or two lines about an error that the user can correct, None for any other error."""
+    if type(error).__module__.startswith("wandb."):
+        return f"logger=wandb: {str(error).strip().splitlines()[0]} Without an account: logger.wandb.offline=true."
     if type(error).__name__ == "MisconfigurationException":  # Lightning's, which may not be imported
         return f"trainer: {error}"
     match error:
@@ -38,7 +40,9 @@ def explain(error: BaseException, command: str) -> str | None:
         case errors.MissingConfigException(missing_cfg_file=str(file), options=list(options)):
             group, _, option = file.rpartition("/")
             hint = suggestion(option, options)
-            return f"{group}={option}: no such config.{hint} Available: {', '.join(options)}."
+            own = f" Write {group}._target_={option}." if "." in option else ""
+            available = f"Available: {', '.join(options)}; your own with --config-dir."
+            return f"{group}={option}: no such config.{hint}{own} {available}"
         case errors.OverrideParseException():
             return f"{error.override}: {error.message.splitlines()[0]}. Write key=value, and quote special characters."
         case errors.HydraException(__cause__=ConfigKeyError() | ConfigAttributeError() as cause):
@@ -82,10 +86,19 @@ def _unknown_key(key: str, command: str) -> str:
     if group in groups() and not cfg.get(group):
         options = sorted(path.stem for path in (CONF / group).glob("*.yaml") if path.stem != "none")
         return f"{key}: no {group} is chosen; add {group}={' or '.join(options)}."
+    if choice := _choice(key):
+        return f"{key}: no such key. Did you mean {choice}?"
     if best := _closest_in_group(cfg, key):
         return f"{key}: no such key. Did you mean {best}? --cfg job prints all keys."
     hint = suggestion(key, [*dict(flatten(OmegaConf.to_container(cfg))), *(groups() if "." not in key else ())])
     return f"{key}: no such key.{hint} --cfg job prints all keys; +{key}=... adds one."
+
+
+def _choice(key: str) -> str | None:
+    """The choice of a config that the key or its second part names, such as ``callbacks=early_stopping``."""
+    group, _, rest = key.partition(".")
+    named, among = (rest.partition(".")[0], [group]) if rest else (group, groups())
+    return next((f"{group}={named}" for group in among if group in groups() and named in options(group)), None)
 
 
 def _closest_in_group(cfg: DictConfig, key: str) -> str | None:
@@ -95,6 +108,8 @@ def _closest_in_group(cfg: DictConfig, key: str) -> str | None:
     if not isinstance(node, DictConfig):
         return None
     names = [str(name) for name in node]
+    if best := closest(name, names):
+        return f"{group}.{best}"
     arguments = list(inspect.signature(get_class(node._target_)).parameters) if "_target_" in node else []
-    best = closest(name, dict.fromkeys([*names, *arguments]))
-    return best and f"{'' if best in names else '+'}{group}.{best}"
+    best = closest(name, arguments)  # the import of the class takes seconds
+    return best and f"+{group}.{best}"

@@ -21,13 +21,17 @@ def short_names(keys: Collection[str]) -> dict[str, str]:
     return {key: name if number[name] == 1 else key for key, name in last.items()}
 
 
-def run_name(overrides: Sequence[str], name: str | None = None, swept: Collection[str] = ()) -> str:
+def run_name(overrides: Sequence[str], name: object = None, swept: Collection[str] = ()) -> str:
     """The given name of a run or a sweep, or its experiment and its other overrides, at most 60 characters.
 
     Empty without overrides. The ``swept`` keys name the jobs of a sweep, not the sweep.
     """
-    words = [word for word in safe_overrides(list(overrides)) if key_of(word) not in swept]
-    return _safe(name or _described(words))[:_MAX_RUN_NAME]
+    hidden = (*swept, *_PLACES)
+    words = [word for word in safe_overrides(list(overrides)) if key_of(word) not in hidden]
+    # Choices of configs first, limits of a trial run last.
+    words.sort(key=lambda word: ("." in key_of(word), key_of(word).startswith("trainer.")))
+    text = _safe(_described(words) if name is None else str(name))
+    return text if len(text) <= _MAX_RUN_NAME else text[:_MAX_RUN_NAME].rpartition(",")[0] or text[:_MAX_RUN_NAME]
 
 
 def job_name(overrides: Sequence[str], swept: Collection[str]) -> str:
@@ -35,8 +39,9 @@ def job_name(overrides: Sequence[str], swept: Collection[str]) -> str:
 
     A slash becomes a plus; where other characters are replaced, a checksum keeps the names apart.
     """
-    words = safe_overrides(list(overrides))
-    full = _described([word for word in words if key_of(word) in swept] or words) or "job"
+    settings = {key_of(word): word for word in safe_overrides(list(overrides))}
+    own = [settings[key] for key in dict.fromkeys(swept) if key in settings]  # in the same order when it is resumed
+    full = _described(own or [word for key, word in settings.items() if key not in _PLACES]) or "job"
     name = _safe(full)
     if name == full.replace("/", "+") and "+" not in full and len(name.encode()) <= _MAX_BYTES:
         return name
@@ -46,7 +51,7 @@ def job_name(overrides: Sequence[str], swept: Collection[str]) -> str:
 
 def _described(overrides: Sequence[str]) -> str:
     """Overrides by their short names; the experiment comes first, as its name alone."""
-    settings = {key_of(word): word for word in overrides if key_of(word) not in _PLACES}
+    settings = {key_of(word): word for word in overrides}
     names = short_names(settings)
     experiment = settings.pop("experiment", "").partition("=")[2]
     others = (

@@ -1,9 +1,9 @@
 """Words of the command line: Hydra overrides, taken apart and quoted."""
 
 import itertools
+import os
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from fashion_vgg.errors import UserError
@@ -30,7 +30,7 @@ def value_of(argv: Sequence[str], key: str) -> str | None:
         return None
     value = values[-1]
     # A path may itself begin and end with a quote.
-    if not Path(value).expanduser().exists() and len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+    if not _exists(value) and len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
         # In Hydra's grammar, backslashes are escaped only before the quote and at the end.
         return re.sub(rf"(\\+)({value[0]}|$)", lambda m: m[1][: len(m[1]) // 2] + m[2], value[1:-1])
     return value
@@ -52,6 +52,17 @@ def split_flags(argv: Sequence[str]) -> tuple[list[str], list[str]]:
         else:
             flags += [word, *itertools.islice(words, word in FLAGS_WITH_VALUE)]
     return flags, overrides
+
+
+def with_quoted_path(override: str) -> str:
+    """Quote a value that is an existing path: the names of runs have characters of Hydra's grammar."""
+    key, equals, value = override.partition("=")
+    special = equals and re.search(r"[=,\s()\[\]{}:]", value)
+    return f"{key}={quoted(value)}" if special and _exists(value) else override
+
+
+def _exists(path: str) -> bool:
+    return os.path.exists(os.path.expanduser(path))  # noqa: PTH110, PTH111 # pathlib raises for a name that is too long
 
 
 def quoted(value: str) -> str:

@@ -5,6 +5,7 @@ A value has the type of its default in ``conf/``. `DOMAINS` adds the ranges that
 
 import difflib
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,9 @@ OPTIONAL_TEXT = either(one_of(None), TEXT)
 BLOCKS = "a list of pairs [convolutions, channels], the convolutions a number or a list of odd kernel sizes and lrn"
 PLOTS = (".png", ".svg", ".pdf")
 
+METRICS = ("train/loss", "train/acc", "val/loss", "val/acc")
+"""What callbacks and schedules may monitor."""
+
 DOMAINS: dict[str, Domain] = {
     key: domain
     for keys, domain in (
@@ -98,12 +102,13 @@ DOMAINS: dict[str, Domain] = {
         ("sweep.worst", number(-math.inf)),
         ("output_dir data.root checkpoint.folder trainer.strategy host", TEXT),
         ("init_weights resume sweep.resume to weights", OPTIONAL_TEXT),
+        ("tags", Domain(OmegaConf.is_list, "a list such as [first,baseline]")),
         ("model.conv_arch", list_of(_is_block, BLOCKS)),
         ("model.head", one_of("dense", "compact", "light")),
         ("compile", one_of(None, "default", "reduce-overhead", "max-autotune")),
         ("scheduler.anneal_strategy", one_of("cos", "linear")),
         ("classifier.scheduler_interval", one_of(None, "step", "epoch")),
-        ("classifier.scheduler_monitor", one_of("train/loss", "train/acc", "val/loss", "val/acc")),
+        ("classifier.scheduler_monitor", one_of(*METRICS)),
         ("sweep.objective", Domain(lambda v: str(v).startswith("val/"), "a metric of the validation split: val/acc")),
         ("sweep.trial", either(one_of(None), integer(0))),
         ("sweep.space", Domain(OmegaConf.is_dict, "a mapping of keys to the values to search")),
@@ -171,7 +176,11 @@ def check(cfg: DictConfig) -> None:
         for other in sharing if key in cfg else ():
             if (value := OmegaConf.select(cfg, other, default=cfg[key])) != cfg[key]:
                 raise UserError(f"{other}={shown(value)} does not fit {key}={shown(cfg[key])}: set {key} alone.")
-    for key, metric in _monitored(cfg):
+    for key, metric in _monitored(cfg) if "classifier" in cfg else ():
+        if metric not in METRICS and targets.TRUSTED not in os.environ:  # the user's own modules may log others
+            raise UserError(
+                f"{key}={metric} does not fit: use one of {', '.join(METRICS)}; the test set selects nothing."
+            )
         if metric.startswith("val/") and not cfg.data.val_size:
             raise UserError(f"{key}={metric} needs a validation split: add data.val_size=5000.")
     if cfg.get("resume") and "sweep" not in cfg:
@@ -194,6 +203,8 @@ def _monitored(cfg: DictConfig) -> Iterator[tuple[str, str]]:
         if name != "best" and node and "monitor" in node:
             yield f"callbacks.{name}.monitor", str(node.monitor)
     if str((cfg.get("scheduler") or {}).get("_target_")).endswith(".ReduceLROnPlateau"):
+        if cfg.classifier.scheduler_interval == "step":
+            raise UserError("classifier.scheduler_interval=step does not fit scheduler=plateau: use epoch.")
         yield "classifier.scheduler_monitor", str(cfg.classifier.scheduler_monitor)
 
 

@@ -80,7 +80,9 @@ def read_verified(folder: Path, name: str) -> bytearray:
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): {_remedy(folder)}") from error
     if hashlib.sha256(content).hexdigest() != SHA256[name]:
-        raise UserError(f"{path} is truncated or altered (wrong SHA-256): {_remedy(folder)}")
+        raise UserError(
+            f"{path} is truncated or altered (wrong SHA-256): {_remedy(folder)} Another data set: conf/README.md."
+        )
     return bytearray(content)  # writable memory, as torch requires
 
 

@@ -51,9 +51,13 @@ def shown(path: Path) -> str:
 
 
 def _finished() -> list[Run]:
-    """The finished runs in the outputs folder, newest first."""
+    """The finished runs in the outputs folder, newest first, without those of a ``debug`` config."""
     root = run_folder.outputs_folder()
-    return [run for run in find_runs(root) if run.status == "finished"] if root.is_dir() else []
+    return (
+        [run for run in find_runs(root) if run.status == "finished" and "debug" not in run.settings]
+        if root.is_dir()
+        else []
+    )
 
 
 def _first(runs: Sequence[Run], problem: str) -> Path:

@@ -80,7 +80,12 @@ class Run:
 def find_runs(root: Path) -> list[Run]:
     """The runs in ``root`` and its subfolders, newest first by the date in their path."""
     folders = {path.parent for name in (CONFIG, OUTCOME) for path in root.rglob(name) if path.parent.name != ".hydra"}
-    return [Run(folder) for folder in sorted(folders, key=lambda folder: (started(folder), folder), reverse=True)]
+
+    def age(folder: Path) -> tuple[tuple[str, str], float, Path]:
+        config = folder / CONFIG  # written when a job of a sweep starts
+        return started(folder), config.stat().st_mtime if config.exists() else 0, folder
+
+    return [Run(folder) for folder in sorted(folders, key=age, reverse=True)]
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -81,7 +81,8 @@ def result_lines(summary: dict[str, Any]) -> str:
     reason = f"Stopped after epoch {epochs}: {summary['stopped_early']}\n" if summary["stopped_early"] else ""
     epoch = f"best epoch {best['epoch']:.0f} of {epochs}: " if has_split else ""
     results = ", ".join(f"{label} {metrics[name]:.3f}" for label, name in names.items() if name in metrics)
-    return f"{reason}{epoch}{results}\n{summary['images_per_sec']} examples/sec on {summary['device']}"
+    speed = f"\n{summary['images_per_sec']} examples/sec on {summary['device']}" if summary["images_per_sec"] else ""
+    return f"{reason}{epoch}{results}{speed}"
 
 
 def device_name(device: torch.device) -> str:

@@ -66,7 +66,9 @@ def _number_of_jobs(swept: Sequence[Override]) -> int:
     """The product of the numbers of values; those of a search count as one."""
     numbers = {}
     for override in swept:
-        if override.is_discrete_sweep() and not isinstance(override.value(), Glob):
+        if isinstance(override.value(), Glob):
+            raise UserError(f"{override.input_line}: glob() takes the configs of a group.")
+        if override.is_discrete_sweep():
             numbers[override.input_line] = len(list(override.sweep_iterator()))
     if empty := [word for word, number in numbers.items() if not number]:
         raise UserError(f"{empty[0]}: a sweep over no values.")

@@ -44,8 +44,24 @@ def resumed(argv: Sequence[str]) -> list[str]:
     own = [word for word in argv if not word.startswith("sweep.resume=") and word not in ("-m", "--multirun")]
     folder = _newest_sweep() if named == "last" else Path(str(named)).expanduser().absolute()
     given = {key_of(word) for word in own}
-    words = [word for word in _recorded_words(folder) if key_of(word) not in given]
+    recorded = _recorded_words(folder)
+    _check_unchanged(folder, recorded, own)
+    words = [word for word in recorded if key_of(word) not in given]
     return ["-m", *words, *own, f"hydra.sweep.dir={quoted(str(folder))}"]
+
+
+def _check_unchanged(folder: Path, recorded: Sequence[str], own: Sequence[str]) -> None:
+    """Raise UserError if an override changes a setting that all jobs share, and jobs are finished under the old one."""
+    swept = (value_of(recorded, "sweep.keys") or "[]").strip("[]").split(",")
+    free = (*swept, *FREE, "name", "tags", "sweep", "hydra")
+    changed = [word for word in own if not word.startswith("-") and word not in recorded and "=" in word]
+    changed = [
+        word for word in changed if key_of(word) not in free and not key_of(word).startswith(("hydra", "sweep."))
+    ]
+    if changed and any(run.status == "finished" for run in find_runs(folder)):
+        raise UserError(
+            f"{changed[0]}: {folder} has finished jobs of other settings; leave it out, or start a new sweep."
+        )
 
 
 def resume_command(folder: Path) -> str:
@@ -195,6 +211,8 @@ def _report_failure(folder: Path, error: Exception) -> None:
 
 
 def _free_memory() -> None:
+    if wandb := sys.modules.get("wandb"):
+        wandb.finish()  # or the next job's logger writes into this job's run
     gc.collect()
     if torch := sys.modules.get("torch"):
         torch.cuda.empty_cache()

@@ -75,15 +75,23 @@ def check_optimizer(cfg: DictConfig) -> None:
 
 
 def _check_arguments(cfg: DictConfig, group: str) -> None:
-    """Raise UserError with the overrides that remove the keys which another class of the group has left."""
+    """Raise UserError with the overrides that fit the keys, which may be those of another class, to the class."""
     node = cfg.get(group)
     if not node:
         return
-    parameters = inspect.signature(get_class(node._target_)).parameters
-    surplus = [name for name in node if not str(name).startswith("_") and name not in parameters]
-    if surplus:
-        remove = " ".join(f"~{group}.{name}" for name in surplus)
-        raise UserError(f"{node._target_} takes no {', '.join(map(str, surplus))}: add {remove}")
+    try:
+        _, *parameters = inspect.signature(get_class(node._target_)).parameters.values()  # the first is called with
+    except Exception as error:
+        raise UserError(f"{group}._target_={node._target_} does not fit: no such class.") from error
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    names = [parameter.name for parameter in parameters]
+    surplus = [str(name) for name in node if not str(name).startswith("_") and name not in names]
+    missing = [x.name for x in parameters if x.default is x.empty and x.name not in node and x.name != "total_steps"]
+    if surplus or missing:
+        words = [f"takes no {', '.join(surplus)}"] * bool(surplus) + [f"needs {', '.join(missing)}"] * bool(missing)
+        add = [*(f"~{group}.{name}" for name in surplus), *(f"+{group}.{name}=..." for name in missing)]
+        raise UserError(f"{node._target_} {' and '.join(words)}: add {' '.join(add)}")
 
 
 def build_network(cfg: DictConfig) -> nn.Module:
@@ -129,6 +137,8 @@ def build_trainer(
         plugins=[CheckedCheckpointIO()],
         enable_progress_bar=show_progress,
     )
+    if cfg.compile and any(getattr(logger, "_log_graph", False) for logger in loggers):
+        raise UserError(f"compile={cfg.compile} does not fit log_graph=true: a compiled network has no graph to log.")
     if cfg.compile not in (None, "default") and trainer.accumulate_grad_batches > 1:
         raise UserError(f"compile={cfg.compile} does not fit accumulate_grad_batches: CUDA graphs overwrite the sums.")
     return trainer

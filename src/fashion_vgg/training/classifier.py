@@ -1,6 +1,7 @@
 """The LightningModule: loss, metrics and optimizer around a network that classifies images."""
 
 import math
+import sys
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
@@ -174,19 +175,19 @@ class ImageClassifier(L.LightningModule):
         by_step = self.scheduler_interval == "step"
         updates: Any = self.trainer.estimated_stepping_batches if by_step else self.trainer.max_epochs
         scheduler = schedules.create(self.make_scheduler, optimizer, int(updates))
-        options = {"interval": self.scheduler_interval, "monitor": self.scheduler_monitor}
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, **options}}
-
-    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         # Lightning would update a schedule by the epoch after the epoch's checkpoint, which then resumes with the old
-        # learning rate: on_train_epoch_end does it.
-        if self.scheduler_interval == "step":
-            scheduler.step()
+        # learning rate: on_train_epoch_end does it, and Lightning never.
+        options = {"interval": self.scheduler_interval, "frequency": 1 if by_step else sys.maxsize}
+        monitor = {"monitor": self.scheduler_monitor}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, **options, **monitor}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # Within an epoch: its sums so far, over all processes.
         with self.train_metrics.sync_context():
             checkpoint["train_metrics"] = self.train_metrics.sums
+        evaluated = self.metrics_of(self.eval_stage)  # several times within an epoch with val_check_interval
+        with evaluated.sync_context():
+            checkpoint["eval_metrics"] = evaluated.sums if evaluated.update_called else None
         checkpoint["lr"] = self._lr
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -194,6 +195,8 @@ class ImageClassifier(L.LightningModule):
         self._lr = checkpoint["lr"]
         if self.global_rank == 0:
             self.train_metrics.sums = checkpoint["train_metrics"]
+            if checkpoint["eval_metrics"]:
+                self.metrics_of(self.eval_stage).sums = checkpoint["eval_metrics"]
 
     @property
     def eval_stage(self) -> Stage:

@@ -50,10 +50,10 @@ class TensorBoardLogger(loggers.TensorBoardLogger):
 
     def log_graph(self, model: Any, input_array: Tensor | None = None) -> None:
         """The graph of the network for an image, if ``log_graph`` is set."""
-        if not self._log_graph or not model.trainer.is_global_zero:
+        if not self._log_graph or not model.trainer.is_global_zero or model.trainer.state.fn != "fit":
             return
         data, was_training = model.trainer.datamodule, model.net.training
-        images = data.preprocess(data.test_set[:1][0]).to(model.device)
+        images = data.preprocess(data.test_set[:1][0]).to(model.device, model.dtype)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "`torch.jit.trace", FutureWarning)  # in torch's own add_graph
             self.experiment.add_graph(model.net.eval(), images)
@@ -114,8 +114,10 @@ def add_best(trainer: L.Trainer, best: Mapping[str, float], epochs: int) -> None
     further on.
     """
     values = {tag(name): value for name, value in best.items() if name.startswith("test/")}
+    if "val/acc" in best:
+        values["accuracy/val, best epoch"] = best["val/acc"]
     for writer in writers(trainer):
-        for name, value in (values | {"accuracy/val, best epoch": best["val/acc"]}).items():
+        for name, value in values.items():
             for epoch in (epochs - 1, epochs):
                 writer.add_scalar(name, value, epoch)
         writer.flush()

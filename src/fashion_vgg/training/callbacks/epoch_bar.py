@@ -22,6 +22,10 @@ class EpochBar(TQDMProgressBar):
     def init_test_tqdm(self) -> Tqdm:
         return _without_trace(super().init_test_tqdm())
 
+    def on_train_start(self, trainer: L.Trainer, *args: Any) -> None:
+        super().on_train_start(trainer, *args)
+        self.on_train_epoch_start(trainer)  # Lightning skips it in an epoch that is resumed
+
     def on_train_epoch_start(self, trainer: L.Trainer, *args: Any) -> None:
         super().on_train_epoch_start(trainer, *args)
         self.train_progress_bar.set_description(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}")

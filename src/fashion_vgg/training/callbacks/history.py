@@ -36,7 +36,7 @@ class History(Checkpoint):
         self._start: float | None = None
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # Lightning passes an epoch's metrics to the loggers after its checkpoint: a kill in between loses them.
+        # A kill loses what the loggers had not written yet when the checkpoint was saved.
         if self.rows:  # of a checkpoint
             metrics = {name: value for name, value in self.rows[-1].items() if name != "epoch"}
             for logger in trainer.loggers:
@@ -65,11 +65,12 @@ class History(Checkpoint):
         log.info(_line(self.rows[-1], trainer.max_epochs))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "seconds": self.seconds}
+        return {"rows": self.rows, "seconds": self.seconds, "evaluated": self._evaluated}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows = list(state_dict["rows"])
         self._seconds_before = state_dict["seconds"]
+        self._evaluated = state_dict["evaluated"]
 
     def _metrics(self, trainer: L.Trainer) -> dict[str, float]:
         # Lightning keeps the values of the last evaluation in epochs that have none.

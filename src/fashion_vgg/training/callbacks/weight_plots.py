@@ -24,9 +24,9 @@ class WeightHistograms(L.Callback):
             return
         for writer in tensorboard.writers(trainer):
             for name, parameter in pl_module.net.named_parameters():
-                writer.add_histogram(f"weights/{name}", parameter.detach().float(), trainer.current_epoch + 1)
-                if parameter.grad is not None:
-                    writer.add_histogram(f"gradients/{name}", parameter.grad.float(), trainer.current_epoch + 1)
+                for kind, values in (("weights", parameter.detach()), ("gradients", parameter.grad)):
+                    if values is not None and values.isfinite().all():
+                        writer.add_histogram(f"{kind}/{name}", values.float(), trainer.current_epoch + 1)
 
 
 class FirstLayerFilters(L.Callback):
@@ -42,7 +42,9 @@ class FirstLayerFilters(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         if not (trainer.is_global_zero and _is_due(trainer, self.every)):
             return
-        first = next(layer for layer in pl_module.net.modules() if isinstance(layer, nn.Conv2d))
+        first = next((layer for layer in pl_module.net.modules() if isinstance(layer, nn.Conv2d)), None)
+        if first is None:
+            return
         for writer in tensorboard.writers(trainer):
             figure = plots.filters(first.weight.detach().float().cpu())
             writer.add_figure("plots/filters of the first layer", figure, trainer.current_epoch + 1)
