@@ -55,10 +55,10 @@ def split_flags(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def with_quoted_path(override: str) -> str:
-    """Quote a value that is an existing path: the names of runs have characters of Hydra's grammar."""
+    """Quote a path that exists, or whose folder does: the names of runs have characters of Hydra's grammar."""
     key, equals, value = override.partition("=")
     special = equals and re.search(r"[=,\s()\[\]{}:]", value)
-    return f"{key}={quoted(value)}" if special and _exists(value) else override
+    return f"{key}={quoted(value)}" if special and (_exists(value) or _exists(os.path.dirname(value))) else override  # noqa: PTH120
 
 
 def _exists(path: str) -> bool:
