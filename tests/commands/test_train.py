@@ -51,9 +51,7 @@ class TestRun:
 
     def test_its_folder_is_complete(self, run: Path) -> None:
         assert re.fullmatch(r"\d{4}-\d\d-\d\d", run.parent.name)
-        assert re.fullmatch(
-            r"model=vgg5_light,ratio=4,image_size=28,trainer=cpu,max_epoch,\d\d-\d\d-\d\d-[0-9a-f]{6}", run.name
-        )
+        assert re.fullmatch(r"model=vgg5_light,image_size=28,trainer=cpu,ratio=4,\d\d-\d\d-\d\d-[0-9a-f]{6}", run.name)
         files = {path.name for path in run.iterdir()}
         events = {name for name in files if name.startswith("events.out.tfevents.")}
         assert len(events) == 1

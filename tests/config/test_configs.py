@@ -30,7 +30,10 @@ def test_the_groups_are_known() -> None:
 
 
 @pytest.mark.parametrize(("group", "option"), [(group, option) for group in GROUPS[1:] for option in options(group)])
-def test_every_config_instantiates(group: str, option: str, tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore:The ``noload``")  # MLflow's own use of SQLAlchemy
+def test_every_config_instantiates(group: str, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASHION_VGG_ROOT", str(tmp_path))  # MLflow's database is in its outputs/
+    (tmp_path / "outputs").mkdir()
     split = ["data.val_size=600"] if option in ("early_stopping", "plateau") else []
     cfg = composed("train", f"{group}={option}", f"output_dir={tmp_path}", *split)
     validation.check(cfg)
