@@ -37,6 +37,7 @@ def configure_lightning_logging() -> None:
         "does not have many workers",  # batches are slices of memory, which need no workers
         "Checkpoint directory .* exists and is not empty",  # a new run's folder has its config already
         "A `OneCycleLR` scheduler is using 'interval': 'epoch'",  # then it takes the number of epochs
+        r"Detected call of `lr_scheduler.step\(\)` before",  # a run that is resumed at the end of an epoch
         "`isinstance.treespec, LeafSpec.` is deprecated",  # Lightning's own use of torch
     ):
         warnings.filterwarnings("ignore", f".*{message}")
