@@ -98,7 +98,11 @@ def test_growth_measures_each_size(fashion_vgg: Command, data_root: Path, tmp_pa
             "bench.reference_loop.image_size=100",
             "bench.reference_loop.image_size=100 does not fit: use a multiple of 32.",
         ),
-        ("bench=quik", "bench=quik: no such config. Did you mean quick? Available: full, growth, quick; your own with --config-dir."),
+        (
+            "bench=quik",
+            "bench=quik: no such config. Did you mean quick? "
+            "Available: full, growth, quick; your own with --config-dir.",
+        ),
     ],
 )
 def test_mistakes_are_reported(fashion_vgg: Command, data_root: Path, override: str, message: str) -> None:

@@ -15,5 +15,6 @@ def test_paths_are_quoted_where_hydra_would_take_them_apart(tmp_path: Path) -> N
     run.mkdir()
     assert with_quoted_path(f"weights={run}") == f"weights='{run}'"
     assert with_quoted_path(f"to={run}/new.onnx") == f"to='{run}/new.onnx'"
-    for word in (f"weights={tmp_path}", f"weights='{run}'", "seed=1,2", f"init_weights={run}/a.ckpt,{run}/b.ckpt"):
+    assert with_quoted_path(f"to={run}/none/new.onnx") == f"to='{run}/none/new.onnx'"
+    for word in (f"weights={tmp_path}", f"weights='{run}'", "seed=1,2", f"init_weights={tmp_path}/a,{tmp_path}/b"):
         assert with_quoted_path(word) == word

@@ -4,11 +4,14 @@ import itertools
 import os
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from fashion_vgg.errors import UserError
 
 _SAFE = re.compile(r"(\+{0,2}|~)(?!hydra\b|sweep\.|resume\b)\w(?![\w./-]*@hydra)[\w./@-]*(=.*)?", re.DOTALL)
+
+_SPECIAL = re.compile(r"[=,\s()\[\]{}:]")
 
 FLAGS_WITH_VALUE = (
     *("-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir", "-c", "--cfg", "-p", "--package"),
@@ -55,10 +58,10 @@ def split_flags(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def with_quoted_path(override: str) -> str:
-    """Quote a path that exists, or whose folder does: the names of runs have characters of Hydra's grammar."""
+    """Quote a path in a folder whose name has characters of Hydra's grammar, as the names of runs have."""
     key, equals, value = override.partition("=")
-    special = equals and re.search(r"[=,\s()\[\]{}:]", value)
-    return f"{key}={quoted(value)}" if special and (_exists(value) or _exists(os.path.dirname(value))) else override  # noqa: PTH120
+    parents = (value, *map(str, Path(value).parents)) if equals else ()
+    return f"{key}={quoted(value)}" if any(_SPECIAL.search(path) and _exists(path) for path in parents) else override
 
 
 def _exists(path: str) -> bool:
