@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from fashion_vgg.config import validation
+from fashion_vgg.config import suggestions, validation
 from fashion_vgg.config.overrides import shown
 from fashion_vgg.errors import UserError
 from tests.conftest import Command
@@ -111,11 +111,11 @@ def test_every_domain_is_of_a_key_of_a_shipped_config() -> None:
     [("optimizer.lrr", "optimizer.lr"), ("lr", "optimizer.lr"), ("batchsize", "batch_size"), ("modle", "model")],
 )
 def test_the_most_similar_key_is_suggested(word: str, nearest: str) -> None:
-    assert validation.suggestion(word, [*validation.DOMAINS, "model", "data"]) == f" Did you mean {nearest}?"
+    assert suggestions.suggestion(word, [*validation.DOMAINS, "model", "data"]) == f" Did you mean {nearest}?"
 
 
 def test_nothing_is_suggested_for_an_unlike_word() -> None:
-    assert validation.suggestion("xyzzy", validation.DOMAINS) == ""
+    assert suggestions.suggestion("xyzzy", validation.DOMAINS) == ""
 
 
 @pytest.mark.parametrize("key", ["model.in_channels", "data.channels", "data.image_size"])

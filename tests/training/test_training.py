@@ -19,7 +19,7 @@ from fashion_vgg.reference import d2l
 from fashion_vgg.training import ImageClassifier, ResultPlot, SlowRunNotice
 from fashion_vgg.training.callbacks import slow_run_notice
 from fashion_vgg.training.callbacks.result_plot import plot_metrics
-from fashion_vgg.training.classifier import EpochMetrics
+from fashion_vgg.training.metrics import EpochMetrics
 from tests.helpers import each_reseeded, small_classifier, small_datamodule, trainer_for
 
 # See `training.build.configure_lightning_logging`.

@@ -102,13 +102,12 @@ def overrides(name: str, given: list[str], word: str) -> list[str]:
     from hydra.plugins.completion_plugin import DefaultCompletionPlugin
     from hydra.types import RunMode
 
-    from fashion_vgg.config.app import CONF, groups
+    from fashion_vgg.config.app import CONF, groups, options
     from fashion_vgg.config.overrides import key_of
 
     key, equals, value = word.partition("=")
     if equals and key_of(word) in groups():  # Hydra omits subfolders, as in experiment=kernels/one_7x7
-        folder = CONF / key_of(word)
-        return sorted(f"{key}={file.relative_to(folder).with_suffix('').as_posix()}" for file in folder.rglob("*.yaml"))
+        return [f"{key}={option}" for option in options(key_of(word))]
     if value.startswith((".", "/", "~")):  # Hydra completes such paths, but without a slash after a folder
         return []
     chosen = [other for other in given if key_of(other) in groups() or other.startswith("hydra/")]

@@ -1,4 +1,4 @@
-"""Names of runs, of a sweep's jobs and of settings that can be told apart at a glance."""
+"""Short, distinct names of runs, of a sweep's jobs and of settings."""
 
 import hashlib
 import re
@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 
 from fashion_vgg.config.overrides import key_of, safe_overrides
 
-_PLACES = ("name", "tags", "output_dir", "data.root", "checkpoint.folder")
+PLACES = ("name", "tags", "output_dir", "data.root", "checkpoint.folder")
 """Keys that say where a run is stored, or what it is called, rather than what it does."""
 _MAX_RUN_NAME = 60
 _MAX_BYTES = 200
@@ -26,7 +26,7 @@ def run_name(overrides: Sequence[str], name: object = None, swept: Collection[st
 
     Empty without overrides. The ``swept`` keys name the jobs of a sweep, not the sweep.
     """
-    hidden = (*swept, *_PLACES)
+    hidden = (*swept, *PLACES)
     words = [word for word in safe_overrides(list(overrides)) if key_of(word) not in hidden]
     # Choices of configs first, limits of a trial run last.
     words.sort(key=lambda word: ("." in key_of(word), key_of(word).startswith("trainer.")))
@@ -41,7 +41,7 @@ def job_name(overrides: Sequence[str], swept: Collection[str]) -> str:
     """
     settings = {key_of(word): word for word in safe_overrides(list(overrides))}
     own = [settings[key] for key in dict.fromkeys(swept) if key in settings]  # in the same order when it is resumed
-    full = _described(own or [word for key, word in settings.items() if key not in _PLACES]) or "job"
+    full = _described(own or [word for key, word in settings.items() if key not in PLACES]) or "job"
     name = _safe(full)
     if name == full.replace("/", "+") and "+" not in full and len(name.encode()) <= _MAX_BYTES:
         return name

@@ -3,10 +3,8 @@
 A value has the type of its default in ``conf/``. `DOMAINS` adds the ranges that torch and Lightning would not explain.
 """
 
-import difflib
 import math
-import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from fashion_vgg.config import targets
+from fashion_vgg.config import monitors, targets
 from fashion_vgg.config.app import CONF, default_config
 from fashion_vgg.config.overrides import flatten, shown
 from fashion_vgg.errors import UserError
@@ -74,9 +72,6 @@ OPTIONAL_TEXT = either(one_of(None), TEXT)
 BLOCKS = "a list of pairs [convolutions, channels], the convolutions a number or a list of odd kernel sizes and lrn"
 PLOTS = (".png", ".svg", ".pdf")
 
-METRICS = ("train/loss", "train/acc", "val/loss", "val/acc")
-"""What callbacks and schedules may monitor."""
-
 DOMAINS: dict[str, Domain] = {
     key: domain
     for keys, domain in (
@@ -108,7 +103,7 @@ DOMAINS: dict[str, Domain] = {
         ("compile", one_of(None, "default", "reduce-overhead", "max-autotune")),
         ("scheduler.anneal_strategy", one_of("cos", "linear")),
         ("classifier.scheduler_interval", one_of(None, "step", "epoch")),
-        ("classifier.scheduler_monitor", one_of(*METRICS)),
+        ("classifier.scheduler_monitor", one_of(*monitors.METRICS)),
         ("sweep.objective", Domain(lambda v: str(v).startswith("val/"), "a metric of the validation split: val/acc")),
         ("sweep.trial", either(one_of(None), integer(0))),
         ("sweep.space", Domain(OmegaConf.is_dict, "a mapping of keys to the values to search")),
@@ -176,13 +171,8 @@ def check(cfg: DictConfig) -> None:
         for other in sharing if key in cfg else ():
             if (value := OmegaConf.select(cfg, other, default=cfg[key])) != cfg[key]:
                 raise UserError(f"{other}={shown(value)} does not fit {key}={shown(cfg[key])}: set {key} alone.")
-    for key, metric in _monitored(cfg) if "classifier" in cfg else ():
-        if metric not in METRICS and targets.TRUSTED not in os.environ:  # the user's own modules may log others
-            raise UserError(
-                f"{key}={metric} does not fit: use one of {', '.join(METRICS)}; the test set selects nothing."
-            )
-        if metric.startswith("val/") and not cfg.data.val_size:
-            raise UserError(f"{key}={metric} needs a validation split: add data.val_size=5000.")
+    if "classifier" in cfg:
+        monitors.check(cfg)
     if cfg.get("resume") and "sweep" not in cfg:
         raise UserError(f"resume={cfg.resume} does not fit: only train resumes a run.")
 
@@ -195,17 +185,6 @@ def _check_value(cfg: DictConfig, key: str, domain: Domain) -> None:
         raise UserError(f"{parent}={shown(node)} does not fit: it has keys of its own, such as {key}.")
     if isinstance(node, DictConfig) and name in node and not domain.fits(node[name]):
         raise UserError(f"{key}={shown(node[name])} does not fit: use {domain.values}.")
-
-
-def _monitored(cfg: DictConfig) -> Iterator[tuple[str, str]]:
-    """The keys that name a metric, and its name; except of the callback ``best``, which is left out without a split."""
-    for name, node in (cfg.get("callbacks") or {}).items():
-        if name != "best" and node and "monitor" in node:
-            yield f"callbacks.{name}.monitor", str(node.monitor)
-    if str((cfg.get("scheduler") or {}).get("_target_")).endswith(".ReduceLROnPlateau"):
-        if cfg.classifier.scheduler_interval == "step":
-            raise UserError("classifier.scheduler_interval=step does not fit scheduler=plateau: use epoch.")
-        yield "classifier.scheduler_monitor", str(cfg.classifier.scheduler_monitor)
 
 
 def _types_of_defaults() -> dict[str, Domain]:
@@ -221,19 +200,3 @@ def _types_of_defaults() -> dict[str, Domain]:
 
 def _command() -> str:
     return str(HydraConfig.get().job.config_name) if HydraConfig.initialized() else ""
-
-
-def suggestion(word: str, words: Iterable[str]) -> str:
-    """`` Did you mean ...?`` with the word most similar to ``word``, or nothing where none is similar."""
-    best = closest(word, words)
-    return f" Did you mean {best}?" if best else ""
-
-
-def closest(word: str, words: Iterable[str]) -> str | None:
-    """The word most similar to ``word``; None where none is similar."""
-    words = list(words)
-    # The right name in the wrong group, or without a group: lr for optimizer.lr.
-    same_name = [w for w in words if w.rpartition(".")[2] == word.rpartition(".")[2]]
-    part = [w for w in words if "." not in w and len(word) > 2 and word in w]
-    found = same_name or difflib.get_close_matches(word, words, n=1, cutoff=0.6) or part
-    return found[0] if found else None

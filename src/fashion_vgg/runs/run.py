@@ -1,6 +1,5 @@
 """Reads the folder of a run: status, settings, metrics, summary. Imports neither torch nor Lightning."""
 
-import csv
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,10 +8,10 @@ from typing import Any
 
 from fashion_vgg.checkpoints.run_folder import (
     CONFIG,
-    METRICS,
     OUTCOME,
     SUMMARY,
     is_locked,
+    read_metrics,
     recorded_overrides,
     started,
 )
@@ -60,9 +59,7 @@ class Run:
     @cached_property
     def rows(self) -> list[Metrics]:
         """The rows of ``metrics.csv``, one per epoch, without the empty cells; ``epoch`` starts at 1."""
-        path = self.folder / METRICS
-        lines = path.read_text().splitlines() if path.exists() else []
-        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(lines)]
+        return read_metrics(self.folder)
 
     @cached_property
     def metrics(self) -> Metrics:

@@ -33,6 +33,8 @@ _SAFE_OVERRIDE = re.compile(
 )
 """Hydra's own keys can run code: only the names of options and plain numbers are read from a record."""
 _STATUSES: dict[type[Exception], str] = {DivergedError: "diverged", PrunedError: "pruned"}
+_UNRELATED = (*FREE, "name", "tags")
+"""Keys without influence on a job's result."""
 _started: list[Path] = []
 
 
@@ -53,11 +55,8 @@ def resumed(argv: Sequence[str]) -> list[str]:
 def _check_unchanged(folder: Path, recorded: Sequence[str], own: Sequence[str]) -> None:
     """Raise UserError if an override changes a setting that all jobs share, and jobs are finished under the old one."""
     swept = (value_of(recorded, "sweep.keys") or "[]").strip("[]").split(",")
-    free = (*swept, *FREE, "name", "tags", "sweep", "hydra")
-    changed = [word for word in own if not word.startswith("-") and word not in recorded and "=" in word]
-    changed = [
-        word for word in changed if key_of(word) not in free and not key_of(word).startswith(("hydra", "sweep."))
-    ]
+    shared = [word for word in safe_overrides([*own]) if key_of(word) not in (*swept, *_UNRELATED, "sweep")]
+    changed = [word for word in shared if word not in recorded and "=" in word]
     if changed and any(run.status == "finished" for run in find_runs(folder)):
         raise UserError(
             f"{changed[0]}: {folder} has finished jobs of other settings; leave it out, or start a new sweep."
@@ -119,7 +118,7 @@ def run_job(cfg: DictConfig, train: Callable[[DictConfig], None]) -> float | Non
 def check_same_run(folder: Path, overrides: Sequence[str]) -> None:
     """Raise UserError if the finished run in a job's folder was trained under other overrides than the job's."""
     before, now = safe_overrides(Run(folder).summary.get("overrides")), safe_overrides([*overrides])
-    changed = {word for word in {*before} ^ {*now} if key_of(word) not in (*FREE, "name", "tags")}
+    changed = {word for word in {*before} ^ {*now} if key_of(word) not in _UNRELATED}
     if changed:
         run_folder.record_overrides(folder, before)  # Hydra has written the job's
         words = ", ".join(sorted(changed))

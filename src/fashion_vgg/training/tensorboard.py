@@ -11,14 +11,13 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from fashion_vgg.config.names import short_names
+from fashion_vgg.config.names import PLACES, short_names
 from fashion_vgg.config.overrides import key_of, safe_overrides, shown
 
 KEYS = ("seed", "image_size", "batch_size", "optimizer.lr", "data.val_size", "trainer.max_epochs", "trainer.precision")
 """The settings that every run shows."""
 GROUPS = ("model", "optimizer", "scheduler", "experiment")
 """The config groups whose choice every run shows."""
-_PATHS = ("output_dir", "data.root", "checkpoint.folder", "name", "tags")
 
 _QUANTITIES = {"loss": "loss", "acc": "accuracy"}
 
@@ -77,7 +76,7 @@ def hyperparameters(
 
     ``choices`` is Hydra's record of the option of each config group.
     """
-    own = [key for word in safe_overrides(list(overrides)) if (key := key_of(word)) not in _PATHS]
+    own = [key for word in safe_overrides(list(overrides)) if (key := key_of(word)) not in PLACES]
     chosen = {group: choices.get(group) for group in GROUPS} | {key: choices[key] for key in own if key in choices}
     values = {key: OmegaConf.select(cfg, key) for key in (*KEYS, *own) if key not in choices}
     names = short_names({**chosen, **values})
