@@ -9,6 +9,10 @@ class UserError(Exception):
     status = 2
 
 
+class LockedError(UserError):
+    """Another process works in the folder."""
+
+
 class TrainingError(UserError):
     """A training failed although its settings are valid: it diverged, or one of its processes died."""
 

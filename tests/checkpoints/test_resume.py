@@ -1,6 +1,9 @@
 """Resuming: the command line, the settings that must stay, the order of the checkpoints."""
 
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +73,11 @@ def test_auto_is_the_newest_unfinished_run_of_the_same_overrides(
     (trainings / "2026-01-05" / "10-00-00" / ".hydra").mkdir(parents=True)  # its training had not started
     argv = ["seed=1", "resume=auto", "model=vgg11", "hydra.job.chdir=false"]
     assert f"hydra.run.dir='{wanted}'" in expand(*argv)
-    with run_folder.lock(wanted):
-        assert f"hydra.run.dir='{oldest}'" in expand(*argv)
+    # A process that found it holds its lock, so that another one resumes the next, or begins a run.
+    other = f"print(*resume.expand({argv}))"
+    assert f"hydra.run.dir='{oldest}'" in in_another_process(other)
+    with run_folder.lock(oldest):
+        assert in_another_process(other) == "seed=1 model=vgg11 hydra.job.chdir=false\n"
     assert expand("seed=3", "resume=auto") == ["seed=3"]
     assert f"hydra.run.dir='{wanted}'" in expand(*argv, "--config-name", "train")
 
@@ -154,11 +160,40 @@ def test_the_newest_checkpoint_is_first(tmp_path: Path) -> None:
     assert names == ["last.ckpt", "last-1.ckpt", "last-2.ckpt", "last-10.ckpt"]
 
 
+def in_another_process(code: str) -> str:
+    """The output of a Python program, which has the imports of this module."""
+    imports = "from pathlib import Path; from fashion_vgg.checkpoints import resume, run_folder\n"
+    return subprocess.run([sys.executable, "-c", imports + code], capture_output=True, text=True, check=True).stdout
+
+
 def test_a_lock_is_released_when_its_process_dies(tmp_path: Path) -> None:
+    in_another_process(f"import os; run_folder.lock(Path({str(tmp_path)!r})); os._exit(0)")
+    attempt = f"""
+try:
+    run_folder.lock(Path({str(tmp_path)!r}))
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    with run_folder.lock(tmp_path):
+        assert in_another_process(attempt) == f"LockedError {tmp_path}: another process is training there.\n"
+        with run_folder.lock(tmp_path):  # this process has it
+            pass
+        assert run_folder.is_locked(tmp_path)
+    assert not run_folder.is_locked(tmp_path)
+
+
+def test_a_probe_of_the_lock_never_refuses_a_start(tmp_path: Path) -> None:
+    """`fashion-vgg runs` probes a run's lock by taking it for a moment."""
+    with run_folder.lock(tmp_path):
+        pass
     child = os.fork()
     if not child:
-        lock = run_folder.lock(tmp_path)
-        os._exit(0 if lock.is_locked else 1)
-    assert os.waitpid(child, 0)[1] == 0
-    with run_folder.lock(tmp_path), pytest.raises(UserError, match="another process is training there"):
-        run_folder.lock(tmp_path)
+        while True:
+            run_folder.is_locked(tmp_path)
+    try:
+        for _ in range(300):
+            with run_folder.lock(tmp_path):
+                pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)

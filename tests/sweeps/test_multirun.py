@@ -19,7 +19,7 @@ from fashion_vgg.config.app import CONF
 from fashion_vgg.config.overrides import quoted
 from fashion_vgg.errors import UserError
 from fashion_vgg.runs.run import Run, find_runs
-from fashion_vgg.sweeps import command_line, multirun
+from fashion_vgg.sweeps import command_line, multirun, sweep_folder
 from tests.conftest import Command
 from tests.helpers import TIMES, curves
 
@@ -126,7 +126,7 @@ def test_a_stopped_sweep_is_resumable(
     done = process.result(timeout=60)
     [sweep] = tmp_path.glob("outputs/sweeps/*/*")
     assert done.returncode == status, done
-    assert f"Resume with: {multirun.resume_command(sweep)}" in done.stderr
+    assert f"Resume with: {sweep_folder.resume_command(sweep)}" in done.stderr
     assert len(done.stderr.splitlines()) == 1 or launcher == "ray"  # which prints a line of its own
     assert jobs(tmp_path)["0.2"].status == "unfinished"
     done = fashion_vgg("train", "sweep.resume=last", root=tmp_path)
@@ -222,18 +222,18 @@ class TestExpand:
     def test_the_sweeps_overrides_and_folder_are_added(self, tmp_path: Path) -> None:
         recorded = ["model=vgg11", "optimizer.lr=0.1,0.2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=4"]
         evil = ["+hydra.callbacks.x._target_=os.system", "hydra.launcher._target_=os.system", "hydra/launcher=../evil"]
-        (tmp_path / multirun.RECORD).write_text(json.dumps([*recorded, *evil, "sweep.fail_fast=true"]))
-        words = multirun.resumed([f"sweep.resume={tmp_path}", "optimizer.lr=0.3"])
+        (tmp_path / sweep_folder.RECORD).write_text(json.dumps([*recorded, *evil, "sweep.fail_fast=true"]))
+        words = sweep_folder.resumed([f"sweep.resume={tmp_path}", "optimizer.lr=0.3"])
         folder = f"hydra.sweep.dir={quoted(str(tmp_path))}"
         assert words == ["-m", recorded[0], *recorded[2:], "optimizer.lr=0.3", folder]
-        assert multirun.resumed(["seed=1", "-m"]) == ["seed=1", "-m"]
+        assert sweep_folder.resumed(["seed=1", "-m"]) == ["seed=1", "-m"]
 
     def test_a_missing_sweep_is_reported(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("FASHION_VGG_ROOT", str(tmp_path))
         with pytest.raises(UserError, match="there is no sweep in"):
-            multirun.resumed(["sweep.resume=last"])
+            sweep_folder.resumed(["sweep.resume=last"])
         with pytest.raises(UserError, match="not a sweep's folder, since it has no sweep"):
-            multirun.resumed([f"sweep.resume={tmp_path}"])
+            sweep_folder.resumed([f"sweep.resume={tmp_path}"])
 
 
 class TestOptuna:

@@ -12,7 +12,7 @@ from lightning.pytorch.plugins import CheckpointIO
 from torch import Tensor
 
 from fashion_vgg import atomic
-from fashion_vgg.errors import TrainingError, UserError
+from fashion_vgg.errors import DivergedError, UserError
 
 
 class CheckedCheckpointIO(CheckpointIO):
@@ -26,7 +26,7 @@ class CheckedCheckpointIO(CheckpointIO):
         path = Path(path)
         if name := not_finite(checkpoint["state_dict"]):
             previous = f"; {path} is unchanged" if path.exists() else ""
-            raise TrainingError(f"{name} is not finite after step {checkpoint['global_step']}{previous}.")
+            raise DivergedError(f"{name} is not finite after step {checkpoint['global_step']}{previous}.")
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic.writing(path) as file:
             try:

@@ -1,5 +1,6 @@
 """Decides when a checkpoint is due, and writes checkpoints from which training resumes bit for bit."""
 
+import logging
 import math
 import os
 import time
@@ -7,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, ModelCheckpoint, WeightAveraging
 
 from fashion_vgg import atomic
-from fashion_vgg.checkpoints import signals
+from fashion_vgg.checkpoints import checkpoint_io, signals
 from fashion_vgg.errors import Stopped
+
+log = logging.getLogger(__name__)
 
 
 class PeriodicCheckpoint(Checkpoint):
@@ -28,12 +33,16 @@ class PeriodicCheckpoint(Checkpoint):
         folder: for the checkpoints.
         every_minutes: time between checkpoints, the most that a kill can cost; 0 saves after every step.
         keep: number of checkpoints kept during training.
+
+    Attributes:
+        run: what each checkpoint says of its run (see `identity.of`).
     """
 
     def __init__(self, folder: str, every_minutes: float, keep: int) -> None:
         self.folder = Path(folder)
         self.seconds = 60 * every_minutes
         self.paths = [self.folder / f"last{f'-{age}' if age else ''}.ckpt" for age in range(keep)]
+        self.run: dict[str, Any] = {}
         self._evaluating = self._stopped_early = False
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -43,6 +52,8 @@ class PeriodicCheckpoint(Checkpoint):
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         self._stopped_early = checkpoint.get("stopped_early", False)
+        if trainer.strategy.root_device.type == "cpu":
+            _compare_threads(checkpoint.get("threads", torch.get_num_threads()))
         # Lightning forgets the best checkpoint of a run whose folder was moved.
         for callback in trainer.checkpoint_callbacks:
             state = checkpoint.get("callbacks", {}).get(callback.state_key, {})
@@ -60,7 +71,8 @@ class PeriodicCheckpoint(Checkpoint):
         signals.defer()
         if trainer.ckpt_path and trainer.is_global_zero and not self.paths[0].exists():
             # Resumed from another folder: after a kill before the first checkpoint, this copy is resumed.
-            atomic.write(self.paths[0], Path(trainer.ckpt_path).read_bytes())
+            copy = {**checkpoint_io.load(Path(trainer.ckpt_path)), "run": self.run}
+            checkpoint_io.CheckedCheckpointIO().save_checkpoint(copy, self.paths[0])
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any, **__: Any) -> None:
         # Where an evaluation or the end of the epoch follows, their hooks save.
@@ -99,6 +111,7 @@ class PeriodicCheckpoint(Checkpoint):
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         stoppers = [callback for callback in trainer.callbacks if isinstance(callback, EarlyStopping)]  # type: ignore[attr-defined]
+        checkpoint |= {"run": self.run, "threads": torch.get_num_threads()}
         checkpoint["stopped_early"] = bool(stoppers) and trainer.should_stop
         progress = checkpoint["loops"]["fit_loop"]
         epochs, batches = progress["epoch_progress"], progress["epoch_loop.batch_progress"]
@@ -167,6 +180,16 @@ class PeriodicCheckpoint(Checkpoint):
                 os.link(self.paths[0], second)
             except OSError:  # a file system without hard links
                 self.paths[0].replace(second)
+
+
+@rank_zero_only
+def _compare_threads(recorded: int) -> None:
+    if recorded != torch.get_num_threads():
+        log.warning(
+            "The checkpoint was written with %s threads, and %s are used: the uninterrupted training would differ by "
+            "rounding errors. OMP_NUM_THREADS=%s sets their number.",
+            *(recorded, torch.get_num_threads(), recorded),
+        )
 
 
 def _batches(trainer: L.Trainer) -> int:

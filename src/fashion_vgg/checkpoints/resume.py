@@ -5,30 +5,21 @@ folder from a checkpoint. ``resume=auto`` continues the newest unfinished run of
 """
 
 import logging
+import secrets
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from fashion_vgg.checkpoints import run_folder
+from fashion_vgg.checkpoints import identity, run_folder
 from fashion_vgg.checkpoints.run_folder import CONFIG, recorded_config, recorded_overrides
 from fashion_vgg.config import launch
-from fashion_vgg.config.overrides import flatten, key_of, quoted, shown, value_of
-from fashion_vgg.errors import UserError
+from fashion_vgg.config.overrides import flatten, key_of, quoted, value_of
+from fashion_vgg.errors import LockedError, UserError
 
 log = logging.getLogger(__name__)
-
-# If these changed, the new value would be ignored, or would silently spoil the training.
-_FIXED = ("seed", "image_size", "batch_size", "data", "model", "classifier", "optimizer", "scheduler")
-_FIXED_OF_TRAINER = (
-    *("precision", "limit_train_batches", "accumulate_grad_batches", "max_steps", "overfit_batches"),
-    *("gradient_clip_val", "gradient_clip_algorithm", "val_check_interval"),
-)
-FREE = ("data.root", "data.num_workers", "data.worker_timeout")
-"""Keys of the data that may change."""
-_REPEATED = ("classifier.net.", "classifier.optimizer.", "classifier.scheduler.")  # interpolations of other groups
 
 
 class ResumePoint(NamedTuple):
@@ -100,27 +91,60 @@ def keep_precision(cfg: DictConfig, source: str | None) -> None:
 
 
 def find_resume_point(cfg: DictConfig, overrides: Sequence[str]) -> ResumePoint | None:
-    """The newest checkpoint that loads; None for a new run.
+    """The newest checkpoint that loads; None for a new run. Sets ``run_id``, which a resumed run keeps.
 
     Raises:
         UserError: the checkpoints are another run's, none loads, or a setting changed that must stay.
     """
-    folder = Path(cfg.checkpoint.folder)
+    folder, own = Path(cfg.checkpoint.folder), Path(cfg.output_dir)
+    record = recorded_config(own) if cfg.resume and _run_folder(own) else OmegaConf.create()
+    cfg.run_id = record.get("run_id") or secrets.token_hex(8)
     if not cfg.resume:
         if resumable_checkpoints(folder):
             raise UserError(f"{folder} has the checkpoints of another run: resume it, or use a new folder.")
         return None
-    source = Path(cfg.resume)
+    source, settings = Path(cfg.resume), _settings(cfg)
     if run := _run_folder(source):
-        _check_settings(cfg, run, overrides)
-    candidates = resumable_checkpoints(source if source.is_file() else folder)
-    if candidates:
-        return _newest_that_loads(candidates)
-    recorded = Path(recorded_config(Path(cfg.output_dir)).get("checkpoint", {}).get("folder", folder))
-    if recorded.absolute() != folder.absolute() and resumable_checkpoints(recorded):
+        before = OmegaConf.to_container(recorded_config(run), resolve=False)
+        identity.check_settings(settings, dict(flatten(before)), overrides, str(run))
+    if candidates := resumable_checkpoints(source if source.is_file() else folder):
+        path, content = _newest_that_loads(candidates)
+        owner = _owner(content)
+        if source.is_file():
+            kept = {} if run else owner.get("settings", {})
+            free = {key: settings[key] for key in settings.keys() - (identity.fixed(settings) if kept else {})}
+            identity.check_settings(settings, free | kept, overrides, str(path))
+        elif owner.get("id", cfg.run_id) != cfg.run_id:
+            raise UserError(
+                f"{path} is a checkpoint of another run, {owner['folder']}. "
+                f"This run had saved none: add checkpoint.folder=<new folder> to train it from the first step."
+            )
+        return ResumePoint(path, content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
+    recorded = Path(record.get("checkpoint", {}).get("folder", folder))
+    if recorded.absolute() != folder.absolute() and _has_checkpoint_of(cfg.run_id, recorded):
         raise UserError(f"This run's checkpoints are in another folder: add checkpoint.folder={recorded}.")
     log.info("%s has no checkpoint yet: training starts from the first step.", folder)
     return ResumePoint(None, 0)
+
+
+def identify(cfg: DictConfig) -> dict[str, Any]:
+    """What the checkpoints of a training say of it (see `identity.of`)."""
+    return identity.of(cfg.run_id, cfg.output_dir, _settings(cfg))
+
+
+def _settings(cfg: DictConfig) -> identity.Settings:
+    return dict(flatten(OmegaConf.to_container(cfg, resolve=True)))
+
+
+def _owner(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint says of its run (see `identity.of`)."""
+    owner: dict[str, Any] = checkpoint.get("run", {})
+    return owner
+
+
+def _has_checkpoint_of(run_id: str, folder: Path) -> bool:
+    found = resumable_checkpoints(folder)
+    return bool(found) and _owner(_newest_that_loads(found)[1]).get("id", run_id) == run_id
 
 
 def _run_folder(path: Path) -> Path | None:
@@ -129,19 +153,32 @@ def _run_folder(path: Path) -> Path | None:
 
 
 def _newest_unfinished(own: Sequence[str]) -> Path | None:
+    """The newest run of the same overrides that no process trains; it is locked, so that no other one resumes it."""
     given = [word for word in own if word.startswith("~") or ("=" in word and not word.startswith("-"))]
     wanted = sorted(word for word in given if not key_of(word).startswith("hydra"))
     runs = (run_folder.outputs_folder() / "train").glob("*/*")
     for folder in sorted(runs, key=run_folder.started, reverse=True):
         unfinished = (folder / CONFIG).exists() and not (folder / run_folder.SUMMARY).exists()
         # A further process joins the first one, which holds the lock.
-        available = launch.is_further_process() or not run_folder.is_locked(folder)
-        if unfinished and available and sorted(recorded_overrides(folder)) == wanted:
+        if (
+            unfinished
+            and sorted(recorded_overrides(folder)) == wanted
+            and (launch.is_further_process() or _claim(folder))
+        ):
             return folder
     return None
 
 
-def _newest_that_loads(candidates: Sequence[Path]) -> ResumePoint:
+def _claim(folder: Path) -> bool:
+    try:
+        run_folder.lock(folder)
+    except LockedError:
+        return False
+    return True
+
+
+def _newest_that_loads(candidates: Sequence[Path]) -> tuple[Path, dict[str, Any]]:
+    """The first file that loads, and its content."""
     from fashion_vgg.checkpoints import checkpoint_io
 
     errors: list[UserError] = []
@@ -153,36 +190,8 @@ def _newest_that_loads(candidates: Sequence[Path]) -> ResumePoint:
             continue
         for reason in errors:
             log.warning("%s", reason)
-        progress = content.get("loops", {}).get("fit_loop")
-        if not progress or "global_step" not in content:
+        if not content.get("loops", {}).get("fit_loop") or "global_step" not in content:
             raise UserError(f"{path} holds only weights: there is no training to resume. init_weights= loads weights.")
         log.info("Resuming from %s, after step %s", path, f"{content['global_step']:,}")
-        return ResumePoint(path, progress["epoch_progress"]["current"]["processed"])
+        return path, content
     raise UserError(f"{errors[0]}\nNo other checkpoint can be resumed: start a new run.")
-
-
-def _check_settings(cfg: DictConfig, folder: Path, overrides: Sequence[str]) -> None:
-    """Compare the settings with those that the run was started with.
-
-    A key that the record lacks and no override sets was added in a later version; its default keeps the old behaviour.
-    """
-    overridden = tuple(f"{key_of(override)}." for override in overrides)
-    before = dict(flatten(OmegaConf.to_container(recorded_config(folder), resolve=False)))
-    now = dict(flatten(OmegaConf.to_container(cfg, resolve=True)))
-    new = {key for key in now.keys() - before.keys() if not f"{key}.".startswith(overridden)}
-    for key in sorted((before.keys() | now.keys()) - new):
-        was, is_now = (shown(values[key]) if key in values else "not set" for values in (before, now))
-        if was != is_now and _is_fixed(key, scheduled=bool(cfg.get("scheduler"))):
-            raise UserError(
-                f"{key} is {is_now}, and was {was} when {folder} was started: "
-                "a resumed run keeps its settings; leave it out, or start a new run without resume."
-            )
-
-
-def _is_fixed(key: str, scheduled: bool) -> bool:
-    group, _, name = key.partition(".")
-    if name == "_partial_" or f"{key}.".startswith(_REPEATED):  # another key says more
-        return False
-    if group == "trainer":
-        return name in _FIXED_OF_TRAINER or (name == "max_epochs" and scheduled)
-    return group in _FIXED and key not in FREE

@@ -5,6 +5,8 @@ import json
 import os
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from functools import cache
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -12,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fashion_vgg import atomic
 from fashion_vgg.config.overrides import key_of, safe_overrides
-from fashion_vgg.errors import UserError
+from fashion_vgg.errors import LockedError, UserError
 
 CONFIG = "config.yaml"
 """The resolved configuration, written before training starts: a folder without it cannot be resumed."""
@@ -21,6 +23,7 @@ SUMMARY = "summary.json"
 OUTCOME = "outcome.json"
 """``status`` and ``error`` of a sweep's job that diverged, failed or was pruned."""
 METRICS = "metrics.csv"
+LOCK = ".lock"
 _STARTED = re.compile(r"(\d{4}-\d\d-\d\d)/(?:[^/]*,)?(\d\d-\d\d-\d\d)")
 OVERRIDES = Path(".hydra", "overrides.yaml")
 
@@ -78,25 +81,33 @@ def read_metrics(folder: Path) -> list[dict[str, float]]:
         return []
 
 
-def lock(folder: Path) -> FileLock:
-    """Lock a run's folder, or raise UserError; the operating system releases the lock when the process ends."""
-    file_lock = FileLock(folder / ".lock")
+def lock(folder: Path, activity: str = "training") -> AbstractContextManager[object]:
+    """Lock a folder until the end of a ``with`` block, or of the process, which may lock it several times.
+
+    Raises:
+        LockedError: another process holds the lock.
+    """
     try:
-        file_lock.acquire(blocking=False)
+        # `is_locked` of another process holds it for a moment.
+        return _file_lock(folder.absolute() / LOCK).acquire(timeout=1, poll_interval=0.01)
     except Timeout:
-        raise UserError(f"{folder}: another process is training there.") from None
-    return file_lock
+        raise LockedError(f"{folder}: another process is {activity} there.") from None
+
+
+@cache
+def _file_lock(path: Path) -> FileLock:
+    return FileLock(path)
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether another process trains in the folder."""
-    if not (folder / ".lock").exists():
+    """Whether a process, also this one, trains in the folder."""
+    if not (folder / LOCK).exists():
         return False
     try:
-        lock(folder).release()
-    except (UserError, OSError):
+        with FileLock(folder / LOCK, blocking=False):
+            return False
+    except (Timeout, OSError):
         return True
-    return False
 
 
 def write_outcome(folder: Path, status: str, error: str) -> None:

@@ -3,7 +3,7 @@
 import gc
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from fashion_vgg.config import launch, validation
 from fashion_vgg.config.app import CONF, in_sweep
 from fashion_vgg.config.error_messages import reported_errors
 from fashion_vgg.errors import UserError
-from fashion_vgg.sweeps import command_line, multirun
+from fashion_vgg.sweeps import command_line, multirun, sweep_folder
 
 # torch and Lightning are imported when training starts: help and mistakes take a second, and Lightning's messages go to
 # the job's log only if Hydra sets that up first.
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 def expand(argv: Sequence[str]) -> list[str]:
     """Add the recorded overrides of a run or a sweep that is resumed, and those of a training's further processes."""
-    return launch.expand(command_line.expand(multirun.resumed(resume.expand(argv))))
+    return launch.expand(command_line.expand(sweep_folder.resumed(resume.expand(argv))))
 
 
 @multirun.report_failures()
@@ -64,11 +64,12 @@ def train(cfg: DictConfig) -> None:
     build.configure_lightning_logging()
     launch.name_command("train")
     cfg.checkpoint.folder = str(Path(cfg.checkpoint.folder).expanduser().absolute())  # a resume may start elsewhere
-    with _locked_folder(cfg):
+    with _locked_folders(cfg):
         resumed = resume.find_resume_point(cfg, HydraConfig.get().overrides.task)
         L.seed_everything(cfg.seed, workers=True, verbose=False)
         history, checkpoints = History(cfg.output_dir), instantiate(cfg.checkpoint)
         callbacks = [*pruner.pruners(cfg), tensorboard.MarkSuccess(), checkpoints]
+        checkpoints.run = resume.identify(cfg)
         trainer = build.build_trainer(cfg, history, *callbacks, resumed_epochs=resumed and resumed.finished_epochs)
         classifier, datamodule = build.build_classifier(cfg), instantiate(cfg.data)
         check_processes(trainer, datamodule)
@@ -98,7 +99,8 @@ def start_record(cfg: DictConfig, trainer: "L.Trainer") -> None:
         return
     hydra_cfg, folder = HydraConfig.get(), Path(cfg.output_dir)
     atomic.sweep(folder)
-    (folder / run_folder.SUMMARY).unlink(missing_ok=True)  # a finished run that is resumed is unfinished again
+    for ended in (run_folder.SUMMARY, run_folder.OUTCOME):  # of a run that is resumed
+        (folder / ended).unlink(missing_ok=True)
     run_folder.record(folder, cfg, hydra_cfg.overrides.task)
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
     for logger in trainer.loggers:
@@ -160,11 +162,17 @@ def stop_reason(trainer: "L.Trainer") -> str | None:
     return None
 
 
-def _locked_folder(cfg: DictConfig) -> Any:
+@contextmanager
+def _locked_folders(cfg: DictConfig) -> Iterator[None]:
+    """Lock the run's folder and that of its checkpoints, in the first process of a training."""
     from lightning.fabric.utilities.rank_zero import rank_zero_only
 
-    first = getattr(rank_zero_only, "rank", 0) == 0
-    return run_folder.lock(Path(cfg.output_dir)) if first else nullcontext()
+    with ExitStack() as locks:
+        for folder in (Path(cfg.output_dir), Path(cfg.checkpoint.folder)):
+            if getattr(rank_zero_only, "rank", 0) == 0:
+                folder.mkdir(parents=True, exist_ok=True)
+                locks.enter_context(run_folder.lock(folder))
+        yield
 
 
 @contextmanager
@@ -177,6 +185,6 @@ def _resume_hint(cfg: DictConfig) -> Iterator[None]:
         if kept or not isinstance(error, Exception):
             checkpoint = f"The last checkpoint is {kept[0]}. " if kept and isinstance(error, Exception) else ""
             sweep = Path(HydraConfig.get().sweep.dir)
-            command = multirun.resume_command(sweep) if in_sweep() else resume.resume_command(folder)
+            command = sweep_folder.resume_command(sweep) if in_sweep() else resume.resume_command(folder)
             error.add_note(f"{checkpoint}Resume with: {command}")
         raise

@@ -1,6 +1,5 @@
 """What Hydra needs before it composes: the folder of the configs, and the resolvers that they use."""
 
-import hashlib
 import os
 import secrets
 import sys
@@ -45,10 +44,6 @@ OmegaConf.register_new_resolver("token", lambda: secrets.token_hex(3), use_cache
 OmegaConf.register_new_resolver("run_prefix", _run_prefix, use_cache=True, replace=True)
 OmegaConf.register_new_resolver(
     "job_name", lambda overrides, keys, space: names.job_name(overrides, [*keys, *space]), replace=True
-)
-# A stable identifier of a run for services such as W&B.
-OmegaConf.register_new_resolver(
-    "run_id", lambda path: hashlib.sha256(str(path).encode()).hexdigest()[:16], replace=True
 )
 OmegaConf.register_new_resolver("joined", lambda items: ",".join(map(str, items)), replace=True)
 OmegaConf.register_new_resolver("base_name", lambda path: Path(path or "").name, replace=True)

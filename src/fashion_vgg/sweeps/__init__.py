@@ -1,5 +1,5 @@
 """Multirun sweeps that resume, and their search by Optuna."""
 
-from fashion_vgg.sweeps.multirun import RecordSweep
+from fashion_vgg.sweeps.sweep_folder import RecordSweep
 
 __all__ = ["RecordSweep"]

@@ -1,10 +1,14 @@
 """What TensorBoard shows of a run besides its curves: hyperparameters, and which curves share a chart."""
 
+import re
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import loggers
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
@@ -19,6 +23,7 @@ KEYS = ("seed", "image_size", "batch_size", "optimizer.lr", "data.val_size", "tr
 GROUPS = ("model", "optimizer", "scheduler", "experiment")
 """The config groups whose choice every run shows."""
 
+_EVENT_FILE = re.compile(r"events\.out\.tfevents\.(\d{10})(\..*)")
 _QUANTITIES = {"loss": "loss", "acc": "accuracy"}
 
 LAYOUT = {
@@ -44,6 +49,11 @@ def tag(metric: str) -> str:
 class TensorBoardLogger(loggers.TensorBoardLogger):
     """Lightning's logger, with names of the charts that TensorBoard opens in a useful order (see `tag`)."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "purge_step" in kwargs:  # of a run that is resumed
+            _date_before(Path(self.log_dir), int(time.time()))
+
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         super().log_metrics({tag(name): value for name, value in metrics.items()}, step)
 
@@ -57,6 +67,16 @@ class TensorBoardLogger(loggers.TensorBoardLogger):
             warnings.filterwarnings("ignore", "`torch.jit.trace", FutureWarning)  # in torch's own add_graph
             self.experiment.add_graph(model.net.eval(), images)
         model.net.train(was_training)
+
+
+@rank_zero_only
+def _date_before(folder: Path, now: int) -> None:
+    """Rename event files that are later than now, since the clock was set back: TensorBoard reads them by name."""
+    found = [_EVENT_FILE.fullmatch(path.name) for path in sorted(folder.glob("events.out.tfevents.*"))]
+    files = [match for match in found if match]
+    if any(int(match[1]) >= now for match in files):
+        for age, match in enumerate(reversed(files), start=1):
+            (folder / match[0]).rename(folder / f"events.out.tfevents.{now - age:010d}{match[2]}")
 
 
 def writers(trainer: L.Trainer) -> Iterator[SummaryWriter]:

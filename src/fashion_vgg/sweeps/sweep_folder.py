@@ -1,0 +1,121 @@
+"""A sweep's folder: the record from which it is resumed, its lock, its failed jobs."""
+
+import json
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from fashion_vgg import atomic
+from fashion_vgg.checkpoints import run_folder, signals
+from fashion_vgg.checkpoints.identity import FREE
+from fashion_vgg.config.overrides import key_of, quoted, safe_overrides, value_of
+from fashion_vgg.errors import UserError
+from fashion_vgg.runs.run import Run, find_runs
+
+RECORD = "sweep.yaml"
+"""In a sweep's folder: the overrides that it was started with, as a JSON list."""
+_SAFE_OVERRIDE = re.compile(
+    r"sweep\.keys=\[[\w.,/@]*\]|hydra/(launcher|sweeper)=\w+|hydra\.(launcher|sweeper)\.[a-z][a-z_]*=[\w.-]+"
+)
+"""Hydra's own keys can run code: only the names of options and plain numbers are read from a record."""
+UNRELATED = (*FREE, "name", "tags")
+"""Keys without influence on a job's result."""
+started: list[Path] = []
+"""The sweeps of this process."""
+
+
+def resumed(argv: Sequence[str]) -> list[str]:
+    """Replace ``sweep.resume=<folder>`` by the sweep's folder and its recorded overrides, which the others override."""
+    named = value_of(argv, "sweep.resume")
+    if named in (None, "null"):
+        return list(argv)
+    own = [word for word in argv if not word.startswith("sweep.resume=") and word not in ("-m", "--multirun")]
+    folder = _newest_sweep() if named == "last" else Path(str(named)).expanduser().absolute()
+    given = {key_of(word) for word in own}
+    recorded = _recorded_words(folder)
+    _check_unchanged(folder, recorded, own)
+    words = [word for word in recorded if key_of(word) not in given]
+    return ["-m", *words, *own, f"hydra.sweep.dir={quoted(str(folder))}"]
+
+
+def _check_unchanged(folder: Path, recorded: Sequence[str], own: Sequence[str]) -> None:
+    """Raise UserError if an override changes a setting that all jobs share, and jobs are finished under the old one."""
+    swept = (value_of(recorded, "sweep.keys") or "[]").strip("[]").split(",")
+    shared = [word for word in safe_overrides([*own]) if key_of(word) not in (*swept, *UNRELATED, "sweep")]
+    changed = [word for word in shared if word not in recorded and "=" in word]
+    if changed and any(run.status == "finished" for run in find_runs(folder)):
+        raise UserError(
+            f"{changed[0]}: {folder} has finished jobs of other settings; leave it out, or start a new sweep."
+        )
+
+
+def resume_command(folder: Path) -> str:
+    """The command line that resumes a sweep."""
+    return f"fashion-vgg train -m {shlex.quote(f'sweep.resume={folder}')}"
+
+
+def failed_runs(folder: Path) -> list[Run]:
+    """The jobs of a sweep that diverged or failed."""
+    return [run for run in find_runs(folder) if run.status in ("diverged", "failed")]
+
+
+class NotStartedError(BaseException):
+    """Carries an error out of Hydra, which would only warn of a callback's `Exception`, and start the jobs."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+class RecordSweep(Callback):
+    """Hydra's callback in the process that starts the jobs."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Lock the sweep's folder, record how to repeat the sweep, and forget failures, whose jobs run again."""
+        try:
+            self._start(config, Path(config.hydra.sweep.dir).absolute())
+        except Exception as error:
+            raise NotStartedError(error) from error
+
+    def _start(self, config: DictConfig, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        run_folder.lock(folder, "running a sweep")
+        overrides = config.hydra.overrides
+        of_hydra = (word for word in overrides.hydra if key_of(word) not in ("hydra.sweep.dir", "hydra.mode"))
+        atomic.write(folder / RECORD, json.dumps([*overrides.task, *of_hydra]) + "\n")
+        for run in failed_runs(folder):
+            (run.folder / run_folder.OUTCOME).unlink()
+        started.append(folder)
+        if "ray" in config.hydra.launcher:
+            _start_ray(OmegaConf.to_container(config.hydra.launcher.ray.init, resolve=True))
+
+
+def _start_ray(settings: Any) -> None:
+    """Start Ray before the launcher does, to replace its signal handlers."""
+    import ray
+
+    # Ray rejects the other settings for a cluster that is already running.
+    address = settings.get("address")
+    ray.init(**({"address": address} if address else settings))
+    signals.listen(KeyboardInterrupt)
+
+
+def _newest_sweep() -> Path:
+    sweeps = run_folder.outputs_folder() / "sweeps"
+    folders = sorted((path.parent for path in sweeps.glob(f"*/*/{RECORD}")), key=run_folder.started)
+    if not folders:
+        raise UserError(f"sweep.resume=last: there is no sweep in {sweeps}.")
+    return folders[-1].absolute()
+
+
+def _recorded_words(folder: Path) -> list[str]:
+    try:
+        content = json.loads((folder / RECORD).read_text())
+    except (OSError, ValueError):
+        raise UserError(f"sweep.resume={folder}: not a sweep's folder, since it has no {RECORD}.") from None
+    words = content if isinstance(content, list) else []
+    return [*safe_overrides(words), *(word for word in words if _SAFE_OVERRIDE.fullmatch(str(word)))]
