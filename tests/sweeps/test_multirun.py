@@ -179,15 +179,16 @@ def test_a_killed_job_ends_a_parallel_sweep_with_a_message(
 def test_parallel_jobs_are_assigned_the_gpus_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)  # no real GPU is needed to assign them
-    for number, expected in ((0, [0]), (1, [1]), (2, [0])):
-        cfg = OmegaConf.create({"trainer": {"devices": 1, "accelerator": "auto"}})
-        hydra: Any = OmegaConf.create({"launcher": {"n_jobs": 2}, "job": {"num": number}})
-        multirun._assign_gpu(cfg, hydra)
-        assert cfg.trainer.devices == expected
-    serial: Any = OmegaConf.create({"launcher": {}, "job": {"num": 1}})
-    multirun._assign_gpu(cfg := OmegaConf.create({"trainer": {"devices": 1, "accelerator": "auto"}}), serial)
-    assert cfg.trainer.devices == 1
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)  # no real GPU is needed to assign them
+
+    def gpus(number: int, devices: Any, jobs: int = 2) -> list[int]:
+        cfg = OmegaConf.create({"trainer": {"devices": devices, "accelerator": "auto"}})
+        hydra: Any = OmegaConf.create({"launcher": {"n_jobs": jobs}, "job": {"num": number}})
+        return multirun.own_gpus(cfg, hydra)
+
+    assert [gpus(number, 1) for number in range(5)] == [[0], [1], [2], [3], [0]]
+    assert [gpus(number, 2) for number in range(3)] == [[0, 1], [2, 3], [0, 1]]
+    assert gpus(1, 1, jobs=1) == gpus(1, [3]) == gpus(1, "auto") == []
 
 
 def test_memory_is_freed_between_jobs(fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from fashion_vgg.config import launch, validation
 from fashion_vgg.config.app import CONF, in_sweep
 from fashion_vgg.config.error_messages import reported_errors
 from fashion_vgg.errors import UserError
-from fashion_vgg.sweeps import command_line, multirun, sweep_folder
+from fashion_vgg.sweeps import command_line, job_process, multirun, sweep_folder
 
 # torch and Lightning are imported when training starts: help and mistakes take a second, and Lightning's messages go to
 # the job's log only if Hydra sets that up first.
@@ -40,6 +40,8 @@ def expand(argv: Sequence[str]) -> list[str]:
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 @reported_errors("train")
 def main(cfg: DictConfig) -> float | None:
+    if job_process.is_current():
+        return job_process.main(lambda: multirun.run_job(cfg, train))
     if in_sweep():
         return multirun.run_job(cfg, train)
     train(cfg)
@@ -72,7 +74,7 @@ def train(cfg: DictConfig) -> None:
         checkpoints.run = resume.identify(cfg)
         trainer = build.build_trainer(cfg, history, *callbacks, resumed_epochs=resumed and resumed.finished_epochs)
         classifier, datamodule = build.build_classifier(cfg), instantiate(cfg.data)
-        check_processes(trainer, datamodule)
+        datamodule.local_batch_size(trainer.world_size)  # several processes must be able to share the batch
         checkpoint = resumed and resumed.checkpoint
         if cfg.init_weights and not checkpoint:
             weights.initialize(classifier.get_submodule("net"), Path(cfg.init_weights).expanduser())
@@ -82,13 +84,6 @@ def train(cfg: DictConfig) -> None:
             finish(cfg, trainer, history, datamodule)
         if trainer.is_global_zero:
             checkpoints.prune()
-
-
-def check_processes(trainer: "L.Trainer", datamodule: "FashionMNISTDataModule") -> None:
-    """Raise UserError if several processes cannot share the batch, or would each start the sweep again."""
-    datamodule.local_batch_size(trainer.world_size)
-    if in_sweep() and trainer.world_size > 1:
-        raise UserError("A sweep trains each network in one process: start trainings of several processes without -m.")
 
 
 def start_record(cfg: DictConfig, trainer: "L.Trainer") -> None:

@@ -8,12 +8,17 @@ from collections.abc import Sequence
 _unused: "list[tempfile.TemporaryDirectory[str]]" = []
 
 
+def is_torchrun() -> bool:
+    """Whether torchrun started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
 def is_further_process() -> bool:
     """Whether torchrun or SLURM started this process, and it is not the first one of the training.
 
     Processes that Lightning starts do not count: Lightning passes them the folder of the first one.
     """
-    torchrun = "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK", "0") != "0"
+    torchrun = is_torchrun() and os.environ.get("RANK", "0") != "0"
     slurm = int(os.environ.get("SLURM_NTASKS", "1")) > 1 and os.environ.get("SLURM_PROCID", "0") != "0"
     return torchrun or slurm
 

@@ -9,6 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, IntervalSweep, Override, Transformer
 from hydra.errors import HydraException
 
+from fashion_vgg.config import launch
 from fashion_vgg.config.app import groups, options
 from fashion_vgg.config.overrides import key_of, split_flags, value_of
 from fashion_vgg.errors import UserError
@@ -23,10 +24,12 @@ def expand(argv: Sequence[str]) -> list[str]:
     """Add the swept keys, after which the jobs are named; with ``--cfg``, replace the sweep by its first job.
 
     Raises:
-        UserError: a sweep has no values.
+        UserError: a sweep has no values, or torchrun started it several times.
     """
     if not set(_MULTIRUN) & set(argv):
         return list(argv)
+    if launch.is_torchrun():
+        raise UserError("Start a sweep without torchrun: each of its jobs starts its own processes.")
     flags, words = split_flags(argv)
     try:
         words = [_with_nested_configs(word) for word in words]

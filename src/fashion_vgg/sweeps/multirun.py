@@ -12,10 +12,11 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from fashion_vgg.checkpoints import run_folder, signals
-from fashion_vgg.config import error_messages
+from fashion_vgg.config import error_messages, launch
 from fashion_vgg.config.overrides import key_of, safe_overrides
 from fashion_vgg.errors import DivergedError, PrunedError, Stopped, TrainingError, UserError
 from fashion_vgg.runs.run import Run, find_runs
+from fashion_vgg.sweeps import job_process
 from fashion_vgg.sweeps.sweep_folder import UNRELATED, NotStartedError, failed_runs, resume_command, started
 
 log = logging.getLogger(__name__)
@@ -43,10 +44,11 @@ def run_job(cfg: DictConfig, train: Callable[[DictConfig], None]) -> float | Non
         return None
     if (folder / run_folder.CONFIG).exists():
         cfg.resume = str(folder)
-    _assign_gpu(cfg, hydra)
     try:
-        train(cfg)
+        _train(cfg, hydra, train)
     except Exception as error:
+        if launch.is_further_process():
+            raise
         if run_folder.is_locked(folder):
             log.warning("Another process is training %s.", folder.name)
         else:
@@ -110,14 +112,26 @@ def _check_ended(folder: Path) -> None:
         raise TrainingError(f"Another process is still training {', '.join(running)}. When it has ended: {again}")
 
 
-def _assign_gpu(cfg: DictConfig, hydra: HydraConf) -> None:
-    """Give each of several parallel jobs one GPU in turn. (joblib divides the cores of a CPU.)"""
-    if hydra.launcher.get("n_jobs", 1) == 1 or cfg.trainer.devices != 1 or cfg.trainer.accelerator == "cpu":
+def _train(cfg: DictConfig, hydra: HydraConf, train: Callable[[DictConfig], None]) -> None:
+    """Train the job, if it needs several processes in one of its own, on GPUs of its own."""
+    gpus = own_gpus(cfg, hydra)
+    if job_process.is_needed(cfg):
+        job_process.run(cfg, hydra, gpus)
         return
+    if gpus:
+        cfg.trainer.devices = gpus
+    train(cfg)
+
+
+def own_gpus(cfg: DictConfig, hydra: HydraConf) -> list[int]:
+    """The GPUs of one of several parallel jobs, which take them in turn. (joblib divides the cores of a CPU.)"""
+    number = cfg.trainer.devices
+    if hydra.launcher.get("n_jobs", 1) == 1 or not isinstance(number, int) or cfg.trainer.accelerator == "cpu":
+        return []
     import torch
 
-    if count := torch.cuda.device_count():
-        cfg.trainer.devices = [hydra.job.num % count]
+    count = torch.cuda.device_count()
+    return [(hydra.job.num * number + index) % count for index in range(number if count else 0)]
 
 
 def _report_failure(folder: Path, error: Exception) -> None:

@@ -6,7 +6,7 @@ import lightning as L
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from fashion_vgg.errors import PrunedError
+from fashion_vgg.errors import PrunedError, Stopped
 
 
 class Pruner(L.Callback):
@@ -22,17 +22,21 @@ class Pruner(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # An interrupted trial is resumed as a new trial, which knows none of its values.
-        for epoch, value in self._values.items():
+        for epoch, value in self._values.items() if trainer.is_global_zero else ():
             self.trial.report(value, epoch)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.objective in trainer.callback_metrics:
             epoch, value = trainer.current_epoch + 1, float(trainer.callback_metrics[self.objective])
             self._values[epoch] = value
-            self.trial.report(value, epoch)
+            if trainer.is_global_zero:
+                self.trial.report(value, epoch)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self._values and self.trial.should_prune():
+        decided = trainer.is_global_zero and self._values and self.trial.should_prune()
+        if trainer.strategy.reduce_boolean_decision(bool(decided), all=False):
+            if not trainer.is_global_zero:
+                raise Stopped(0)
             raise PrunedError(f"Pruned after epoch {trainer.current_epoch}: other trials were better by then.")
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,0 +1,96 @@
+"""Runs a sweep's job that trains in several processes as a command of its own.
+
+The further processes of a training repeat its command line, which in a sweep would start the whole sweep again. They
+also need the environment of a process that has trained nothing yet. Therefore the job's own process is started with the
+job's overrides alone. It is killed if the sweep's process dies, as the other jobs are.
+"""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from hydra.conf import HydraConf
+from omegaconf import DictConfig
+
+from fashion_vgg.checkpoints import run_folder, signals
+from fashion_vgg.config.overrides import quoted, split_flags
+from fashion_vgg.errors import Stopped, TrainingError, UserError
+
+SWEEP = "FASHION_VGG_SWEEP"
+"""Environment variable of the job's process: the folder of its sweep."""
+_PR_SET_PDEATHSIG = 1  # from Linux's prctl.h
+
+
+def is_needed(cfg: DictConfig) -> bool:
+    """Whether a job trains in several processes, and this one was not started for it by SLURM or a sweep."""
+    if SWEEP in os.environ or int(os.environ.get("SLURM_NTASKS", "1")) > 1:
+        return False
+    several = cfg.trainer.devices != 1 or cfg.trainer.num_nodes > 1 or cfg.trainer.strategy != "auto"
+    return bool(several and (cfg.trainer.devices != "auto" or cfg.trainer.accelerator != "cpu"))
+
+
+def is_current() -> bool:
+    """Whether this process was started for a job, and is the first one of its training."""
+    return SWEEP in os.environ and "LOCAL_RANK" not in os.environ
+
+
+def run(cfg: DictConfig, hydra: HydraConf, devices: Sequence[int] = ()) -> None:
+    """Train a job in its own process, which records how the job ended.
+
+    Args:
+        cfg: the job's configuration.
+        hydra: Hydra's configuration of the job.
+        devices: the GPUs that the process may use; by default all.
+
+    Raises:
+        UserError: the training needs several machines, and SLURM did not start it.
+        TrainingError: the process died.
+        Stopped: a signal stopped the sweep; the process has saved a checkpoint.
+    """
+    if cfg.trainer.num_nodes > 1:
+        raise UserError("A sweep whose jobs train on several machines needs hydra/launcher=submitit_slurm.")
+    folder = Path(hydra.runtime.output_dir)
+    flags = [flag for flag in split_flags(sys.argv[1:])[0] if flag not in ("-m", "--multirun")]
+    resumed = [f"resume={quoted(str(folder))}"] if cfg.resume else []
+    words = [*flags, *hydra.overrides.task, *resumed, f"hydra.run.dir={quoted(str(folder))}"]
+    env = {**os.environ, SWEEP: str(Path(hydra.sweep.dir).absolute())}
+    if devices:
+        env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, devices))
+    # In a session of its own, where a Ctrl-C does not reach it, so that it receives each signal once.
+    command = [sys.executable, "-m", "fashion_vgg", "train", *words, "hydra.output_subdir=null"]
+    status = _wait(subprocess.Popen(command, env=env, start_new_session=True))
+    ended = any((folder / name).exists() for name in (run_folder.SUMMARY, run_folder.OUTCOME))
+    if status or not ended:
+        raise TrainingError(f"The job's process died with exit status {status}.")
+
+
+def _wait(process: "subprocess.Popen[bytes]") -> int:
+    """Wait for a process, and pass on a signal."""
+    signals.defer()
+    passed_on = False
+    try:
+        while process.poll() is None:
+            try:
+                process.wait(0.2)
+            except subprocess.TimeoutExpired:
+                if signals.received() and not passed_on:
+                    process.send_signal(signals.received())
+                    passed_on = True
+    finally:
+        process.kill()  # after a second signal
+    signals.undefer()
+    return process.returncode
+
+
+def main(job: Callable[[], float | None]) -> float | None:
+    """Run the job in its own process, silently stopped by a signal, which the sweep's process reports."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    try:
+        return job()
+    except Stopped as stopped:
+        sys.exit(stopped.status)
