@@ -17,7 +17,7 @@ from hydra.conf import HydraConf
 from omegaconf import DictConfig
 
 from fashion_vgg.checkpoints import run_folder, signals
-from fashion_vgg.config.overrides import quoted, split_flags
+from fashion_vgg.config.overrides import key_of, quoted, split_flags
 from fashion_vgg.errors import Stopped, TrainingError, UserError
 
 SWEEP = "FASHION_VGG_SWEEP"
@@ -56,12 +56,15 @@ def run(cfg: DictConfig, hydra: HydraConf, devices: Sequence[int] = ()) -> None:
     folder = Path(hydra.runtime.output_dir)
     flags = [flag for flag in split_flags(sys.argv[1:])[0] if flag not in ("-m", "--multirun")]
     resumed = [f"resume={quoted(str(folder))}"] if cfg.resume else []
-    words = [*flags, *hydra.overrides.task, *resumed, f"hydra.run.dir={quoted(str(folder))}"]
-    env = {**os.environ, SWEEP: str(Path(hydra.sweep.dir).absolute())}
+    sweep = Path(hydra.sweep.dir).absolute()
+    place = [f"hydra.sweep.dir={quoted(str(sweep))}", f"hydra.run.dir={quoted(str(folder))}"]
+    of_hydra = [word for word in hydra.overrides.hydra if key_of(word) != "hydra.mode"]
+    words = [*flags, *hydra.overrides.task, *resumed, *of_hydra, *place, "hydra.output_subdir=null"]
+    env = {**os.environ, SWEEP: str(sweep)}
     if devices:
         env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, devices))
     # In a session of its own, where a Ctrl-C does not reach it, so that it receives each signal once.
-    command = [sys.executable, "-m", "fashion_vgg", "train", *words, "hydra.output_subdir=null"]
+    command = [sys.executable, "-m", "fashion_vgg", "train", *words]
     status = _wait(subprocess.Popen(command, env=env, start_new_session=True))
     ended = any((folder / name).exists() for name in (run_folder.SUMMARY, run_folder.OUTCOME))
     if status or not ended:
