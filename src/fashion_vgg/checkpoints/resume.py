@@ -13,7 +13,9 @@ from typing import NamedTuple
 from omegaconf import DictConfig, OmegaConf
 
 from fashion_vgg.checkpoints import run_folder
-from fashion_vgg.checkpoints.run_folder import CONFIG, recorded_config, recorded_overrides
+from fashion_vgg.checkpoints.records import recorded_config, recorded_overrides
+from fashion_vgg.checkpoints.run_folder import CONFIG
+from fashion_vgg.checkpoints.text_files import RecordError
 from fashion_vgg.config import launch
 from fashion_vgg.config.overrides import flatten, key_of, quoted, shown, value_of
 from fashion_vgg.errors import UserError
@@ -96,7 +98,7 @@ def keep_precision(cfg: DictConfig, source: str | None) -> None:
     """Replace a precision of ``auto`` by that of the run that ``source`` belongs to, which may be another machine's."""
     run = _run_folder(Path(source)) if source else None
     if run and cfg.trainer.precision == "auto":
-        cfg.trainer.precision = OmegaConf.select(recorded_config(run), "trainer.precision", default="auto")
+        cfg.trainer.precision = recorded_config(run)["trainer"].get("precision", "auto")
 
 
 def find_resume_point(cfg: DictConfig, overrides: Sequence[str]) -> ResumePoint | None:
@@ -116,7 +118,7 @@ def find_resume_point(cfg: DictConfig, overrides: Sequence[str]) -> ResumePoint 
     candidates = resumable_checkpoints(source if source.is_file() else folder)
     if candidates:
         return _newest_that_loads(candidates)
-    recorded = Path(recorded_config(Path(cfg.output_dir)).get("checkpoint", {}).get("folder", folder))
+    recorded = Path(str(dict(flatten(recorded_config(Path(cfg.output_dir)))).get("checkpoint.folder", folder)))
     if recorded.absolute() != folder.absolute() and resumable_checkpoints(recorded):
         raise UserError(f"This run's checkpoints are in another folder: add checkpoint.folder={recorded}.")
     log.info("%s has no checkpoint yet: training starts from the first step.", folder)
@@ -136,9 +138,18 @@ def _newest_unfinished(own: Sequence[str]) -> Path | None:
         unfinished = (folder / CONFIG).exists() and not (folder / run_folder.SUMMARY).exists()
         # A further process joins the first one, which holds the lock.
         available = launch.is_further_process() or not run_folder.is_locked(folder)
-        if unfinished and available and sorted(recorded_overrides(folder)) == wanted:
+        if unfinished and available and _overrides_or_none(folder) == wanted:
             return folder
     return None
+
+
+def _overrides_or_none(folder: Path) -> list[str] | None:
+    """The sorted overrides of a run; None, with a warning, if their record is damaged."""
+    try:
+        return sorted(recorded_overrides(folder))
+    except RecordError as error:
+        log.warning("Ignored: %s", error)
+        return None
 
 
 def _newest_that_loads(candidates: Sequence[Path]) -> ResumePoint:
@@ -167,7 +178,7 @@ def _check_settings(cfg: DictConfig, folder: Path, overrides: Sequence[str]) -> 
     A key that the record lacks and no override sets was added in a later version; its default keeps the old behaviour.
     """
     overridden = tuple(f"{key_of(override)}." for override in overrides)
-    before = dict(flatten(OmegaConf.to_container(recorded_config(folder), resolve=False)))
+    before = dict(flatten(recorded_config(folder)))
     now = dict(flatten(OmegaConf.to_container(cfg, resolve=True)))
     new = {key for key in now.keys() - before.keys() if not f"{key}.".startswith(overridden)}
     for key in sorted((before.keys() | now.keys()) - new):

@@ -98,7 +98,8 @@ def start_record(cfg: DictConfig, trainer: "L.Trainer") -> None:
         return
     hydra_cfg, folder = HydraConfig.get(), Path(cfg.output_dir)
     atomic.sweep(folder)
-    (folder / run_folder.SUMMARY).unlink(missing_ok=True)  # a finished run that is resumed is unfinished again
+    for result in (run_folder.SUMMARY, run_folder.OUTCOME):  # a run that is resumed is unfinished again
+        (folder / result).unlink(missing_ok=True)
     run_folder.record(folder, cfg, hydra_cfg.overrides.task)
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
     for logger in trainer.loggers:

@@ -17,11 +17,11 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from fashion_vgg import atomic
-from fashion_vgg.checkpoints import run_folder, signals
+from fashion_vgg.checkpoints import records, run_folder, signals, text_files
 from fashion_vgg.checkpoints.resume import FREE
 from fashion_vgg.config import error_messages
 from fashion_vgg.config.overrides import key_of, quoted, safe_overrides, value_of
-from fashion_vgg.errors import DivergedError, PrunedError, Stopped, TrainingError, UserError
+from fashion_vgg.errors import DivergedError, PrunedError, Stopped, TrainingError, UserError, printable
 from fashion_vgg.runs.run import Run, find_runs
 
 log = logging.getLogger(__name__)
@@ -157,7 +157,7 @@ def report_failures() -> Iterator[None]:
             f"A job's process died: {type(error).__name__}: {reason}\nResume with: {resume_command(_started[-1])}"
         ) from error
     for folder in _started:
-        lines = [f"  {run.folder.name}: {run.status}. {run.outcome['error']}" for run in failed_runs(folder)]
+        lines = [printable(f"  {run.folder.name}: {run.status}. {run.outcome['error']}") for run in failed_runs(folder)]
         if lines:
             number = f"{len(lines)} job{'s' if len(lines) > 1 else ''} of the sweep failed:"
             raise TrainingError("\n".join([number, *lines, f"Run only these again with: {resume_command(folder)}"]))
@@ -182,12 +182,11 @@ def _newest_sweep() -> Path:
 
 
 def _recorded_words(folder: Path) -> list[str]:
-    try:
-        content = json.loads((folder / RECORD).read_text())
-    except (OSError, ValueError):
-        raise UserError(f"sweep.resume={folder}: not a sweep's folder, since it has no {RECORD}.") from None
-    words = content if isinstance(content, list) else []
-    return [*safe_overrides(words), *(word for word in words if _SAFE_OVERRIDE.fullmatch(str(word)))]
+    content = text_files.read_json(folder / RECORD)
+    if content is None:
+        raise UserError(f"sweep.resume={folder}: not a sweep's folder, since it has no {RECORD}.")
+    words = records.recorded_words(folder / RECORD, content)
+    return [*safe_overrides(words), *(word for word in words if _SAFE_OVERRIDE.fullmatch(word))]
 
 
 def _assign_gpu(cfg: DictConfig, hydra: HydraConf) -> None:
