@@ -23,6 +23,7 @@ from fashion_vgg.commands.runs import select_runs
 from fashion_vgg.config import targets
 from fashion_vgg.config.app import CONF
 from fashion_vgg.errors import UserError
+from fashion_vgg.inference import model_card
 from fashion_vgg.runs.comparison import compare
 from fashion_vgg.runs.report_page import render
 from fashion_vgg.sweeps import multirun
@@ -86,14 +87,38 @@ def test_a_run_with_a_damaged_record_is_not_resumed(tmp_path: Path, survived: Su
         folder = tmp_path / str(number)
         if not damaged(folder, do):
             continue
-        with pytest.raises(UserError) as raised:
-            resume.expand([f"resume={folder}"])
-            records.recorded_config(folder)
-        assert str(raised.value).count("\n") == 0
-        assert str(folder) in str(raised.value)
+        (folder / "last.ckpt").touch()
+        for read in (lambda run: resume.expand([f"resume={run}"]) and records.recorded_config(run), model_card.of):
+            with pytest.raises(UserError) as raised:
+                read(folder)
+            assert str(raised.value).count("\n") == 0
+            assert str(folder) in str(raised.value)
         done += 1
     assert done > 25
     survived("a run with a damaged record is not resumed", done, done)
+
+
+def test_settings_that_describe_no_network_are_named(tmp_path: Path) -> None:
+    finish(tmp_path / "run", [], 0.8)
+    (tmp_path / "run" / "last.ckpt").touch()
+    damage.put(tmp_path / "run", run_folder.CONFIG, "data: {}\nmodel: {num_classes: 10}\ntrainer: {}\n")
+    with pytest.raises(UserError, match=r"config\.yaml cannot be read: it has no 'image_size'"):
+        model_card.of(tmp_path / "run")
+
+
+def test_a_fifo_in_place_of_exported_weights_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "weights.safetensors")
+    with pytest.raises(UserError, match=r"weights\.safetensors is not a regular file"):
+        model_card.of(tmp_path / "weights.safetensors")
+
+
+@pytest.mark.parametrize("levels", [300, 3000])
+def test_a_recorded_override_that_is_nested_too_deeply_is_refused(
+    fashion_vgg: Command, tmp_path: Path, levels: int
+) -> None:
+    finish(tmp_path / "run", [f"model.conv_arch={'[' * levels}{']' * levels}"], 0.8)
+    done = fashion_vgg("train", f"resume={tmp_path}/run", root=tmp_path, timeout=SECONDS)
+    assert (done.returncode, done.stderr) == (2, "A value is nested too deeply, or refers to itself.\n")
 
 
 @pytest.mark.parametrize("kind", ["FIFO as config.yaml", "config.yaml 2", ".hydra/overrides.yaml 7"])

@@ -59,6 +59,8 @@ def explain(error: BaseException, command: str) -> str | None:
     match error:
         case UserError():
             return str(error)
+        case RecursionError():
+            return "A value is nested too deeply, or refers to itself."
         case OSError(errno=errno.ENOENT | errno.ENOTDIR | errno.EISDIR, filename=str(file)):
             return f"{file}: {error.strerror}. Use another file or folder."
         case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EROFS | errno.EACCES):
