@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from statistics import mean, stdev
 
-from fashion_vgg.checkpoints.run_folder import read_metrics
+from fashion_vgg.checkpoints.records import read_metrics
 from fashion_vgg.runs.table import Table
 
 METRICS = ("train/loss", "train/acc", "test/loss", "test/acc")

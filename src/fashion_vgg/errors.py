@@ -1,5 +1,6 @@
-"""Errors that the user sees as one or two lines, without a traceback."""
+"""Errors that the user sees as one or two lines, without a traceback, and the characters that such a line may have."""
 
+import logging
 import signal
 
 
@@ -45,3 +46,21 @@ class Stopped(BaseException):
     def status(self) -> int:
         """The exit status that shells use: 130 for Ctrl-C, 143 for SIGTERM."""
         return 128 + self.signum if self.signum else 0
+
+
+def printable(text: str) -> str:
+    """Escape what a terminal or a page would act on instead of showing it: controls, line breaks, direction marks."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def printable_lines(text: str) -> str:
+    """`printable` for each line of a text."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+class PrintableFormatter(logging.Formatter):
+    """Formats log records of printable characters. The configs of Hydra's logging name it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The lines of a record."""
+        return printable_lines(super().format(record))

@@ -64,7 +64,9 @@ def leave(folder: Path, overrides: Sequence[str], rows: Sequence[dict[str, float
             writer.writeheader()
             writer.writerows(rows)
     if summary:
-        (folder / run_folder.SUMMARY).write_text(json.dumps({"epochs": len(rows), **summary}))
+        (folder / run_folder.SUMMARY).write_text(
+            json.dumps({"epochs": len(rows), "overrides": list(overrides), **summary})
+        )
     return folder
 
 

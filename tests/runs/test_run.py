@@ -1,7 +1,9 @@
 """`fashion-vgg runs`, mostly through the real command line."""
 
+import csv
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 
 from fashion_vgg.checkpoints import run_folder
 from fashion_vgg.commands.runs import select_runs
+from fashion_vgg.runs.comparison import compare
 from tests.conftest import Command
 from tests.helpers import finish, leave
 
@@ -56,6 +59,30 @@ def test_a_locked_run_is_running(root: Path) -> None:
     [folder] = [run.folder for run in select_runs(root, status="unfinished")]
     with run_folder.lock(folder):
         assert [run.folder for run in select_runs(root, status="running")] == [folder]
+
+
+def test_a_finished_run_has_no_error(root: Path) -> None:
+    """A failed job that was resumed on its own, without its sweep, may have left its outcome."""
+    [run] = select_runs(root, status="finished")
+    run_folder.write_outcome(run.folder, "failed", "The disk is full.")
+    [run] = select_runs(root, status="finished")
+    assert run.outcome == {}
+    [row] = csv.DictReader(compare(run.folder).to_csv().splitlines())
+    assert (row["status"], row["error"]) == ("finished", "")
+
+
+def test_a_folder_without_its_overrides_is_no_run_without_overrides(root: Path) -> None:
+    [run] = select_runs(root, status="finished")
+    shutil.rmtree(run.folder / ".hydra")  # as `cp run/* copy` does
+    assert run.folder not in [run.folder for run in select_runs(root)]
+
+
+def test_the_config_of_wandb_is_no_run(root: Path) -> None:
+    before = [run.folder for run in select_runs(root)]
+    files = before[0] / "wandb" / "run-1" / "files"
+    files.mkdir(parents=True)
+    (files / "config.yaml").write_text("wandb_version: 1")
+    assert [run.folder for run in select_runs(root)] == before
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.optim import SGD
 from torch.optim.lr_scheduler import OneCycleLR
 
-from fashion_vgg.checkpoints.run_folder import read_metrics
+from fashion_vgg.checkpoints.records import read_metrics
 from fashion_vgg.data import FashionMNISTDataModule
 from fashion_vgg.models import VGG
 from fashion_vgg.reference import d2l

@@ -45,12 +45,14 @@ def read(path: Path) -> tuple[dict[str, Tensor], Card]:
 
 def read_card(path: Path) -> Card:
     """The description alone, not verified; errors as in `read`."""
+    if path.exists() and not path.is_file():  # opening a FIFO would wait for its writer
+        raise UserError(f"{path} is not a regular file.")
     try:
         with safetensors.safe_open(path, "np") as file:
             card = json.loads((file.metadata() or {})[_KEY])
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror or error}).") from error
-    except (safetensors.SafetensorError, ValueError) as error:
+    except (safetensors.SafetensorError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is truncated or altered ({error}).") from error
     except KeyError:
         raise UserError(f"{path} has no description of its network: use a file of `fashion-vgg export`.") from None

@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 
 from fashion_vgg.checkpoints import identity, run_folder
-from fashion_vgg.checkpoints.run_folder import CONFIG, recorded_config, recorded_overrides
+from fashion_vgg.checkpoints.records import recorded_config, recorded_overrides
+from fashion_vgg.checkpoints.run_folder import CONFIG
+from fashion_vgg.checkpoints.text_files import RecordError
 from fashion_vgg.config import launch
 from fashion_vgg.config.overrides import flatten, key_of, quoted, value_of
 from fashion_vgg.errors import LockedError, UserError
@@ -87,7 +89,7 @@ def keep_precision(cfg: DictConfig, source: str | None) -> None:
     """Replace a precision of ``auto`` by that of the run that ``source`` belongs to, which may be another machine's."""
     run = _run_folder(Path(source)) if source else None
     if run and cfg.trainer.precision == "auto":
-        cfg.trainer.precision = OmegaConf.select(recorded_config(run), "trainer.precision", default="auto")
+        cfg.trainer.precision = recorded_config(run)["trainer"].get("precision", "auto")
 
 
 def find_resume_point(cfg: DictConfig, overrides: Sequence[str]) -> ResumePoint | None:
@@ -97,34 +99,46 @@ def find_resume_point(cfg: DictConfig, overrides: Sequence[str]) -> ResumePoint 
         UserError: the checkpoints are another run's, none loads, or a setting changed that must stay.
     """
     folder, own = Path(cfg.checkpoint.folder), Path(cfg.output_dir)
-    record = recorded_config(own) if cfg.resume and _run_folder(own) else OmegaConf.create()
+    record = dict(flatten(recorded_config(own))) if cfg.resume and _run_folder(own) else {}
     cfg.run_id = record.get("run_id") or secrets.token_hex(8)
     if not cfg.resume:
         if resumable_checkpoints(folder):
             raise UserError(f"{folder} has the checkpoints of another run: resume it, or use a new folder.")
         return None
-    source, settings = Path(cfg.resume), _settings(cfg)
+    source = Path(cfg.resume)
     if run := _run_folder(source):
-        before = OmegaConf.to_container(recorded_config(run), resolve=False)
-        identity.check_settings(settings, dict(flatten(before)), overrides, str(run))
+        identity.check_settings(_settings(cfg), dict(flatten(recorded_config(run))), overrides, str(run))
     if candidates := resumable_checkpoints(source if source.is_file() else folder):
         path, content = _newest_that_loads(candidates)
-        owner = _owner(content)
-        if source.is_file():
-            kept = {} if run else owner.get("settings", {})
-            free = {key: settings[key] for key in settings.keys() - (identity.fixed(settings) if kept else {})}
-            identity.check_settings(settings, free | kept, overrides, str(path))
-        elif owner.get("id", cfg.run_id) != cfg.run_id:
-            raise UserError(
-                f"{path} is a checkpoint of another run, {owner['folder']}. "
-                f"This run had saved none: add checkpoint.folder=<new folder> to train it from the first step."
-            )
+        _check_owner(cfg, path, content.get("run", {}), overrides)
         return ResumePoint(path, content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
-    recorded = Path(record.get("checkpoint", {}).get("folder", folder))
+    recorded = Path(str(record.get("checkpoint.folder", folder)))
     if recorded.absolute() != folder.absolute() and _has_checkpoint_of(cfg.run_id, recorded):
         raise UserError(f"This run's checkpoints are in another folder: add checkpoint.folder={recorded}.")
     log.info("%s has no checkpoint yet: training starts from the first step.", folder)
     return ResumePoint(None, 0)
+
+
+def _check_owner(cfg: DictConfig, path: Path, owner: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Raise UserError if a checkpoint is another run's, or one that ``resume`` names was trained with other settings.
+
+    Args:
+        cfg: the configuration.
+        path: the checkpoint.
+        owner: what it says of its run (see `identity.of`).
+        overrides: of this training.
+    """
+    if path == Path(cfg.resume):
+        settings = _settings(cfg)
+        free = {key: settings[key] for key in settings.keys() - identity.fixed(settings)}
+        identity.check_settings(
+            settings, {**free, **owner.get("settings", {})} if owner else settings, overrides, str(path)
+        )
+    elif owner.get("id", cfg.run_id) != cfg.run_id:
+        raise UserError(
+            f"{path} is a checkpoint of another run, {owner['folder']}. "
+            "This run had saved none: add checkpoint.folder=<new folder> to train it from the first step."
+        )
 
 
 def identify(cfg: DictConfig) -> dict[str, Any]:
@@ -136,15 +150,9 @@ def _settings(cfg: DictConfig) -> identity.Settings:
     return dict(flatten(OmegaConf.to_container(cfg, resolve=True)))
 
 
-def _owner(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """What a checkpoint says of its run (see `identity.of`)."""
-    owner: dict[str, Any] = checkpoint.get("run", {})
-    return owner
-
-
 def _has_checkpoint_of(run_id: str, folder: Path) -> bool:
     found = resumable_checkpoints(folder)
-    return bool(found) and _owner(_newest_that_loads(found)[1]).get("id", run_id) == run_id
+    return bool(found) and _newest_that_loads(found)[1].get("run", {}).get("id", run_id) == run_id
 
 
 def _run_folder(path: Path) -> Path | None:
@@ -159,17 +167,25 @@ def _newest_unfinished(own: Sequence[str]) -> Path | None:
     runs = (run_folder.outputs_folder() / "train").glob("*/*")
     for folder in sorted(runs, key=run_folder.started, reverse=True):
         unfinished = (folder / CONFIG).exists() and not (folder / run_folder.SUMMARY).exists()
-        # A further process joins the first one, which holds the lock.
-        if (
-            unfinished
-            and sorted(recorded_overrides(folder)) == wanted
-            and (launch.is_further_process() or _claim(folder))
-        ):
+        if unfinished and _overrides_or_none(folder) == wanted and _claim(folder):
             return folder
     return None
 
 
+def _overrides_or_none(folder: Path) -> list[str] | None:
+    """The sorted overrides of a run; None, with a warning, if their record is damaged."""
+    try:
+        return sorted(recorded_overrides(folder))
+    except RecordError as error:
+        log.warning("Ignored: %s", error)
+        return None
+
+
 def _claim(folder: Path) -> bool:
+    """Lock a run; whether no other process has locked it."""
+    # A further process of a training joins the first one, which holds the lock.
+    if launch.is_further_process():
+        return True
     try:
         run_folder.lock(folder)
     except LockedError:

@@ -1,6 +1,5 @@
-"""A run's folder: its files, what is recorded in it, and the lock that its training holds."""
+"""A run's folder: its files, what a training records in it, and the lock that the training holds."""
 
-import csv
 import json
 import os
 import re
@@ -13,8 +12,8 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf
 
 from fashion_vgg import atomic
-from fashion_vgg.config.overrides import key_of, safe_overrides
-from fashion_vgg.errors import LockedError, UserError
+from fashion_vgg.config.overrides import key_of
+from fashion_vgg.errors import LockedError
 
 CONFIG = "config.yaml"
 """The resolved configuration, written before training starts: a folder without it cannot be resumed."""
@@ -39,14 +38,6 @@ def started(folder: Path) -> tuple[str, str]:
     return found[-1] if found else ("", "")
 
 
-def recorded_overrides(folder: Path) -> list[str]:
-    """The overrides that a run was started with; none if the record is missing or unreadable."""
-    try:
-        return safe_overrides(OmegaConf.to_container(OmegaConf.load(folder / OVERRIDES)))
-    except Exception:  # YAML and OmegaConf raise many types
-        return []
-
-
 def record(folder: Path, cfg: DictConfig, overrides: Sequence[str]) -> None:
     """Write the resolved configuration, and the overrides if Hydra did not, for a later ``resume``."""
     kept = [override for override in overrides if key_of(override) != "resume"]
@@ -59,26 +50,6 @@ def record_overrides(folder: Path, overrides: Sequence[str]) -> None:
     """Write the overrides of a run as Hydra does."""
     (folder / OVERRIDES).parent.mkdir(exist_ok=True)
     atomic.write(folder / OVERRIDES, OmegaConf.to_yaml(OmegaConf.create([*overrides])))
-
-
-def recorded_config(folder: Path) -> DictConfig:
-    """The resolved configuration of a run."""
-    try:
-        settings = OmegaConf.load(folder / CONFIG)
-    except Exception as error:
-        raise UserError(f"{folder / CONFIG} cannot be read: {str(error).splitlines()[0]}") from error
-    if not isinstance(settings, DictConfig):
-        raise UserError(f"{folder / CONFIG} holds no settings.")
-    return settings
-
-
-def read_metrics(folder: Path) -> list[dict[str, float]]:
-    """The rows of ``metrics.csv``, one per epoch; a metric that an epoch lacks is left out. Empty without the file."""
-    try:
-        with (folder / METRICS).open(newline="") as file:
-            return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
-    except FileNotFoundError:
-        return []
 
 
 def lock(folder: Path, activity: str = "training") -> AbstractContextManager[object]:

@@ -94,8 +94,8 @@ def start_record(cfg: DictConfig, trainer: "L.Trainer") -> None:
         return
     hydra_cfg, folder = HydraConfig.get(), Path(cfg.output_dir)
     atomic.sweep(folder)
-    for ended in (run_folder.SUMMARY, run_folder.OUTCOME):  # of a run that is resumed
-        (folder / ended).unlink(missing_ok=True)
+    for result in (run_folder.SUMMARY, run_folder.OUTCOME):  # a run that is resumed is unfinished again
+        (folder / result).unlink(missing_ok=True)
     run_folder.record(folder, cfg, hydra_cfg.overrides.task)
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
     for logger in trainer.loggers:

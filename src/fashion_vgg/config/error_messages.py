@@ -8,7 +8,7 @@ from contextlib import ContextDecorator
 from pathlib import Path
 from typing import Any
 
-from fashion_vgg.errors import Stopped, UserError
+from fashion_vgg.errors import Stopped, UserError, printable_lines
 
 
 class reported_errors(ContextDecorator):  # noqa: N801 # named like the context managers of contextlib
@@ -51,7 +51,7 @@ def _flush_stdout() -> bool:
 
 def with_notes(error: BaseException, message: str) -> str:
     """The message, and below it the notes that were added to the error."""
-    return "\n".join([message, *getattr(error, "__notes__", ())])
+    return printable_lines("\n".join([message, *getattr(error, "__notes__", ())]))
 
 
 def explain(error: BaseException, command: str) -> str | None:
@@ -59,6 +59,8 @@ def explain(error: BaseException, command: str) -> str | None:
     match error:
         case UserError():
             return str(error)
+        case RecursionError():
+            return "A value is nested too deeply, or refers to itself."
         case OSError(errno=errno.ENOENT | errno.ENOTDIR | errno.EISDIR, filename=str(file)):
             return f"{file}: {error.strerror}. Use another file or folder."
         case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EROFS | errno.EACCES):

@@ -14,6 +14,8 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from fashion_vgg.checkpoints import text_files
+from fashion_vgg.checkpoints.text_files import RecordError
 from fashion_vgg.errors import UserError
 
 MODULES = (
@@ -59,8 +61,12 @@ def check_config_folders(argv: Sequence[str]) -> None:
 
 
 def _check_file(path: Path, in_hydra_group: bool) -> None:
+    text = text_files.read_text(path) or ""
     try:
-        content = OmegaConf.to_container(OmegaConf.load(path))
+        text_files.check_size(path, text)
+        content = OmegaConf.to_container(OmegaConf.create(text))
+    except RecordError:
+        raise
     except Exception:  # Hydra reports what is wrong with a file that it reads
         return
     if not isinstance(content, dict):
@@ -68,7 +74,7 @@ def _check_file(path: Path, in_hydra_group: bool) -> None:
     if "@hydra" in str(content.get("defaults")):
         raise UserError(f"{path}: its defaults change Hydra's own configuration, which can run code: refused.")
     hydra_node = content.get("hydra", {})
-    if in_hydra_group or re.search(r"@package\s+hydra", path.read_text()):
+    if in_hydra_group or re.search(r"@package\s+hydra", text):
         settings: dict[str, Any] = {"": content}
     elif isinstance(hydra_node, dict):
         settings = {key: hydra_node.get(key) for key in _CAN_RUN_CODE}

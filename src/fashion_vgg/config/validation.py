@@ -4,7 +4,7 @@ A value has the type of its default in ``conf/``. `DOMAINS` adds the ranges that
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -165,16 +165,21 @@ _SHARED = {
 def check(cfg: DictConfig) -> None:
     """Raise UserError at the first class that is not allowed, or the first value that does not fit its key."""
     targets.check(cfg)
-    for key, domain in {**_types_of_defaults(), **DOMAINS, "format": FORMATS.get(_command(), TEXT)}.items():
+    check_values(cfg, {**_types_of_defaults(), **DOMAINS, "format": FORMATS.get(_command(), TEXT)})
+    if "classifier" in cfg:
+        monitors.check(cfg)
+    if cfg.get("resume") and "sweep" not in cfg:
+        raise UserError(f"resume={cfg.resume} does not fit: only train resumes a run.")
+
+
+def check_values(cfg: DictConfig, domains: Mapping[str, Domain] = DOMAINS) -> None:
+    """Raise UserError at the first value that does not fit its key, or another key that has the same value."""
+    for key, domain in domains.items():
         _check_value(cfg, key, domain)
     for key, sharing in _SHARED.items():
         for other in sharing if key in cfg else ():
             if (value := OmegaConf.select(cfg, other, default=cfg[key])) != cfg[key]:
                 raise UserError(f"{other}={shown(value)} does not fit {key}={shown(cfg[key])}: set {key} alone.")
-    if "classifier" in cfg:
-        monitors.check(cfg)
-    if cfg.get("resume") and "sweep" not in cfg:
-        raise UserError(f"resume={cfg.resume} does not fit: only train resumes a run.")
 
 
 def _check_value(cfg: DictConfig, key: str, domain: Domain) -> None:

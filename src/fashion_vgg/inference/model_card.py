@@ -1,18 +1,19 @@
 """The description of a trained network: what it takes to build it again, to feed it, and to trust it."""
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from fashion_vgg.checkpoints import published
 from fashion_vgg.checkpoints.published import Card
-from fashion_vgg.checkpoints.run_folder import CONFIG, recorded_config
+from fashion_vgg.checkpoints.records import recorded_config
+from fashion_vgg.checkpoints.run_folder import CONFIG
+from fashion_vgg.checkpoints.text_files import RecordError
 from fashion_vgg.checkpoints.weights import weights_file
 from fashion_vgg.data.fashion_mnist import CLASS_NAMES
-from fashion_vgg.errors import UserError
+from fashion_vgg.errors import UserError, printable
 from fashion_vgg.runs.run import Run
 
 PREPROCESSING = ("image_size", "channels", "mean", "std")
@@ -45,17 +46,14 @@ def of(path: Path) -> Card:
     if not (folder / CONFIG).exists():
         remedy = "use a run's folder, or a safetensors file of `fashion-vgg export`"
         raise UserError(f"{file}: no {CONFIG} beside it describes its network: {remedy}.")
-    settings: Any = OmegaConf.to_container(recorded_config(folder), resolve=True)
-    classes = settings["model"].get("num_classes", len(CLASS_NAMES))
+    settings = recorded_config(folder)
+    try:
+        card = _described(settings)
+    except KeyError as error:
+        raise RecordError(folder / CONFIG, f"it has no {error}") from error
     run = Run(folder)
     tested = run.metrics if run.summary and file == weights_file(folder) else {}
-    return {
-        "network": settings["model"],
-        "preprocessing": {key: settings["data"][key] for key in PREPROCESSING},
-        "classes": list(CLASS_NAMES) if classes == len(CLASS_NAMES) else [str(label) for label in range(classes)],
-        "precision": settings["trainer"]["precision"],
-        "batch_size": settings["batch_size"],
-        "split": {"val_size": settings["data"]["val_size"], "split_seed": settings["data"]["split_seed"]},
+    return card | {
         "command": shlex.join(["fashion-vgg", "train", *run.overrides]),
         "commit": run.summary.get("git_commit"),
         "finished": bool(run.summary),
@@ -63,11 +61,25 @@ def of(path: Path) -> Card:
     }
 
 
+def _described(settings: Mapping[str, Any]) -> Card:
+    """What the configuration of a training says about its network."""
+    classes = settings["model"].get("num_classes", len(CLASS_NAMES))
+    return {
+        "network": settings["model"],
+        "preprocessing": {key: settings["data"][key] for key in PREPROCESSING},
+        "classes": list(CLASS_NAMES) if classes == len(CLASS_NAMES) else [str(label) for label in range(classes)],
+        "precision": settings["trainer"]["precision"],
+        "batch_size": settings["batch_size"],
+        "split": {"val_size": settings["data"]["val_size"], "split_seed": settings["data"]["split_seed"]},
+    }
+
+
 def origin(card: Card) -> str:
     """A line about weights with their description, to which the path ``weights`` was added."""
     accuracy = card["metrics"].get("test/acc")
     quality = f", test accuracy {accuracy:.3f}" if accuracy is not None else ""
-    return f"Weights: {card['weights']}{quality}, {card['command']}{'' if card['finished'] else ' (not finished)'}"
+    line = f"Weights: {card['weights']}{quality}, {card['command']}{'' if card['finished'] else ' (not finished)'}"
+    return printable(line)
 
 
 def _checked(card: Card, file: Path) -> Card:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fashion_vgg.checkpoints import run_folder
-from fashion_vgg.errors import UserError
+from fashion_vgg.errors import UserError, printable
 from fashion_vgg.runs.run import Run, find_runs
 
 SPEEDRUN = Path(__file__).with_name("speedrun.safetensors")
@@ -47,7 +47,7 @@ def find(name: str | None) -> Path:
 
 def shown(path: Path) -> str:
     """The path of weights, or the name of those in the package."""
-    return "speedrun (in the package)" if path == SPEEDRUN else str(path)
+    return "speedrun (in the package)" if path == SPEEDRUN else printable(str(path))
 
 
 def _finished() -> list[Run]:

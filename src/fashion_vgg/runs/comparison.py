@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from fashion_vgg.config.names import short_names
-from fashion_vgg.errors import UserError
+from fashion_vgg.errors import UserError, printable
 from fashion_vgg.runs.run import Run, find_runs
 from fashion_vgg.runs.table import Table, duration
 
@@ -18,6 +19,10 @@ SEED_KEYS = ("seed", "data.seed")
 """Runs that differ only in these settings are repetitions."""
 COSTS = ("wall_seconds", "images_per_sec")
 """The columns of the CSV file that describe a whole run, from ``summary.json``."""
+
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""The first characters of a formula, also in the wide forms of East Asian fonts."""
+_NEGATIVE_NUMBER = re.compile(r"-\d+(\.\d*)?(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class Comparison:
         """The settings that distinguish a run from the others, by their short names."""
         keys = short_names([*self.keys, *self.seed_keys])
         settings = {name: run.settings[key] for key, name in keys.items() if key in run.settings}
-        return as_overrides(settings) or run.folder.name
+        return as_overrides(settings) or printable(run.folder.name)
 
     def notes(self) -> list[str]:
         """Sentences about the table: the common settings, and what the metrics mean."""
@@ -69,18 +74,20 @@ class Comparison:
     def to_csv(self) -> str:
         """One row per run, in full precision; a cell is empty if the run does not have the value.
 
-        ``images_per_sec`` is the average over the run; ``folder`` is relative to the folder of the comparison.
+        ``images_per_sec`` is the average over the run; ``folder`` is relative to the folder of the comparison. A text
+        that a spreadsheet would take for a formula follows a ``'``.
         """
         logged = dict.fromkeys(name for run in self.runs for name in run.metrics)
         metrics = [name for name in logged if name not in ("epoch", "images_per_sec")]
         keys = [*self.keys, *self.seed_keys]
         file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*keys, "status", "epochs", *metrics, *COSTS, "error", "folder"])
+        writer.writerow(map(_csv_cell, [*keys, "status", "epochs", *metrics, *COSTS, "error", "folder"]))
         for run in self.runs:
             settings, scores, costs = map(run.settings.get, keys), map(run.score, metrics), map(run.summary.get, COSTS)
             folder = run.folder.relative_to(self.folder).as_posix()
-            writer.writerow([*settings, run.status, len(run.rows), *scores, *costs, run.outcome.get("error"), folder])
+            row = [*settings, run.status, len(run.rows), *scores, *costs, run.outcome.get("error"), folder]
+            writer.writerow(map(_csv_cell, row))
         return file.getvalue()
 
     def _shown_metrics(self) -> list[str]:
@@ -151,6 +158,14 @@ def lower_is_better(metric: str) -> bool:
 def scores(group: Sequence[Run], metric: str) -> list[float]:
     """The metric of each finished run that logged it."""
     return [score for run in group if (score := run.score(metric)) is not None]
+
+
+def _csv_cell(value: object) -> object:
+    """A value that a spreadsheet shows and does not calculate (owasp.org, "CSV Injection")."""
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.startswith(_FORMULA) and not _NEGATIVE_NUMBER.fullmatch(text) else text
 
 
 def _rank(group: Sequence[Run], metric: str) -> float:

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from plotly.colors import qualitative, sample_colorscale
 
 from fashion_vgg.config.names import short_names
+from fashion_vgg.errors import printable
 from fashion_vgg.runs.comparison import Comparison, lower_is_better
 from fashion_vgg.runs.run import Run
 
@@ -156,4 +157,5 @@ def _colored_runs(comparison: Comparison) -> list[tuple[Run, str]]:
 
 
 def _chart(title: str, x: str, y: str) -> go.Figure:
+    title, x, y = (html.escape(printable(text)) for text in (title, x, y))  # Plotly takes some tags
     return go.Figure().update_layout(LAYOUT, title=title, xaxis_title=x, yaxis_title=y)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from fashion_vgg.errors import printable
 from fashion_vgg.runs import report_charts
 from fashion_vgg.runs.comparison import Comparison, scores
 
@@ -26,7 +27,7 @@ td i { display: inline-block; width: .8em; height: .8em; border-radius: 50%; }
 
 def render(comparison: Comparison) -> str:
     """The HTML of a page with the table, the learning curves, and the settings against the metric."""
-    title = html.escape("/".join(comparison.folder.absolute().parts[-2:]))
+    title = html.escape(printable("/".join(comparison.folder.absolute().parts[-2:])))
     notes = "\n".join(f"<p>{html.escape(note)}</p>" for note in comparison.notes())
     colors = report_charts.group_colors(len(comparison.groups))
     return f"""<!DOCTYPE html>

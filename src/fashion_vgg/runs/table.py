@@ -6,6 +6,8 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fashion_vgg.errors import printable
+
 WIDTH = 120
 """Width of a terminal, in characters."""
 _CELL_WIDTH = 40
@@ -14,7 +16,7 @@ _NUMBER = re.compile(r"(-?[\d.,]+(e[+-]?\d+)?( (s|min|h|test|val)\b.*)?)?", re.I
 
 @dataclass(frozen=True)
 class Table:
-    """A header, and one or more rows of the same length.
+    """A header, and one or more rows of the same length. Characters that are not printable are escaped.
 
     Columns of numbers are right-aligned, except those with a ±: there the decimal points would not line up.
     """
@@ -27,22 +29,28 @@ class Table:
 
         So a folder there can be copied.
         """
-        lines = self._align([self.header, *self.rows])
+        header, *rows = self._cells()
+        lines = self._align([header, *rows])
         if len(lines[0]) > WIDTH:
-            lines = self._align([self.header, *([*map(_truncate, row[:-1]), row[-1]] for row in self.rows)])
+            lines = self._align([header, *([*map(_truncate, row[:-1]), row[-1]] for row in rows)])
         return "\n".join(line.rstrip() for line in lines)
 
     def markdown(self) -> str:
         """A pipe table."""
         rule = ["---:" if side == "right" else "---" for side in self._sides()]
-        header, *rows = [[cell.replace("|", "\\|") for cell in row] for row in (self.header, *self.rows)]
+        header, *rows = [[re.sub(r"[|\\]", r"\\\g<0>", cell) for cell in row] for row in self._cells()]
         return "\n".join(f"| {' | '.join(row)} |" for row in (header, rule, *rows))
 
     def html(self, colors: Sequence[str]) -> str:
         """A table element with a dot of the given color in front of each row."""
         dots = [f'<i style="background:{color}"></i>' for color in colors]
-        rows = [self._html_row("td", dot, row) for dot, row in zip(dots, self.rows, strict=True)]
-        return "\n".join(["<table>", self._html_row("th", "", self.header), *rows, "</table>"])
+        header, *cells = self._cells()
+        rows = [self._html_row("td", dot, row) for dot, row in zip(dots, cells, strict=True)]
+        return "\n".join(["<table>", self._html_row("th", "", header), *rows, "</table>"])
+
+    def _cells(self) -> list[list[str]]:
+        """The header and the rows as they are shown."""
+        return [[*map(printable, row)] for row in (self.header, *self.rows)]
 
     def _html_row(self, tag: str, first: str, row: Sequence[str]) -> str:
         cells = map(f'<{tag} style="text-align:{{}}">{{}}'.format, self._sides(), map(html.escape, row))

@@ -11,7 +11,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from fashion_vgg import atomic
-from fashion_vgg.checkpoints import run_folder, signals
+from fashion_vgg.checkpoints import records, run_folder, signals, text_files
 from fashion_vgg.checkpoints.identity import FREE
 from fashion_vgg.config.overrides import key_of, quoted, safe_overrides, value_of
 from fashion_vgg.errors import UserError
@@ -113,9 +113,8 @@ def _newest_sweep() -> Path:
 
 
 def _recorded_words(folder: Path) -> list[str]:
-    try:
-        content = json.loads((folder / RECORD).read_text())
-    except (OSError, ValueError):
-        raise UserError(f"sweep.resume={folder}: not a sweep's folder, since it has no {RECORD}.") from None
-    words = content if isinstance(content, list) else []
-    return [*safe_overrides(words), *(word for word in words if _SAFE_OVERRIDE.fullmatch(str(word)))]
+    content = text_files.read_json(folder / RECORD)
+    if content is None:
+        raise UserError(f"sweep.resume={folder}: not a sweep's folder, since it has no {RECORD}.")
+    words = records.recorded_words(folder / RECORD, content)
+    return [*safe_overrides(words), *(word for word in words if _SAFE_OVERRIDE.fullmatch(word))]

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fashion_vgg import atomic
-from fashion_vgg.checkpoints.run_folder import read_metrics
+from fashion_vgg.checkpoints.records import read_metrics
 from fashion_vgg.training import tensorboard
 from fashion_vgg.training.callbacks.history import History
 
