@@ -6,13 +6,14 @@ import importlib
 import logging
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
-from fashion_vgg import __version__
+from fashion_vgg import __version__, streams
 from fashion_vgg.checkpoints import signals
 from fashion_vgg.config import targets
 from fashion_vgg.config.error_messages import reported_errors
-from fashion_vgg.config.overrides import split_flags, with_quoted_path
+from fashion_vgg.config.overrides import check_folder, split_flags, with_quoted_path
 
 COMMANDS = {
     "fetch": "download the data set, as train does if it is missing",
@@ -32,6 +33,11 @@ COMMANDS = {
 
 def main() -> None:
     """Run the command that the first argument names."""
+    streams.prepare()
+    done: list[str] = []
+    atexit.register(skip_teardown, done)  # first, to be called last
+    for variable in [name for name, value in os.environ.items() if name.startswith("FASHION_VGG_") and not value]:
+        del os.environ[variable]  # an empty variable counts as unset, as in a shell's ${name:-default}
     parser = argparse.ArgumentParser(
         prog="fashion-vgg",
         usage="fashion-vgg <command> [overrides]",
@@ -44,8 +50,6 @@ def main() -> None:
     parser.add_argument("command", choices=COMMANDS, help=argparse.SUPPRESS)
     name = parser.parse_args(sys.argv[1:2]).command
     signals.listen()
-    done: list[str] = []
-    atexit.register(skip_teardown, done)  # first, to be called last
     with reported_errors(name):
         command = importlib.import_module(f"fashion_vgg.commands.{name}")
         targets.check_config_folders(sys.argv[2:])
@@ -59,15 +63,16 @@ def expanded(command: Any, argv: list[str]) -> list[str]:
     """The arguments of a command; of one that Hydra configures, flags first: Hydra rejects one between overrides."""
     if not hasattr(command, "expand"):
         return [word if word.startswith("-") else with_quoted_path(word) for word in argv]
+    check_folder(os.environ.get("FASHION_VGG_ROOT", str(Path.cwd())))
     flags, overrides = split_flags(command.expand(argv))
     return [*flags, *map(with_quoted_path, overrides)]
 
 
 def skip_teardown(done: list[str]) -> None:
     """Exit at once if the command has succeeded: freeing torch's million objects one by one takes over a second."""
+    streams.flush()
     if done:
         logging.shutdown()
-        sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
 

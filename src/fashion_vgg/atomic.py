@@ -1,12 +1,14 @@
 """Atomic file writes."""
 
 import os
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-_SUFFIX = ".part"
+_SUFFIX = ".fashion-vgg.part"
+_LEFTOVER = re.compile(rf"\..+\.\d+{re.escape(_SUFFIX)}")
 
 
 @contextmanager
@@ -30,19 +32,21 @@ def writing(path: Path) -> Iterator[BinaryIO]:
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # of a name that is too long, or if the folder has become read-only
+            temporary.unlink()
 
 
 def write(path: Path, content: str | bytes | bytearray) -> None:
     """Write a file atomically; see `writing`."""
     with writing(path) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+        file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
 
 
 def sweep(folder: Path) -> None:
     """Delete the temporary files of killed processes. No other process may be writing to the folder."""
-    for leftover in folder.glob(f".*{_SUFFIX}"):
-        leftover.unlink()
+    for path in folder.iterdir():
+        if _LEFTOVER.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+            path.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

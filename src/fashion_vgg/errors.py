@@ -14,6 +14,10 @@ class LockedError(UserError):
     """Another process works in the folder."""
 
 
+class CheckpointError(UserError):
+    """A checkpoint is not one of the training that is to be resumed."""
+
+
 class TrainingError(UserError):
     """A training failed although its settings are valid: it diverged, or one of its processes died."""
 

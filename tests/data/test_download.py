@@ -1,13 +1,16 @@
+import gzip
 import hashlib
 import http.server
 import json
+import resource
 import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +27,8 @@ NAMES = list(fashion_mnist.SHA256)
 class Mirror(http.server.ThreadingHTTPServer):
     """Serves a folder on the loopback interface and counts the requests for each file."""
 
+    daemon_threads = True
+
     def __init__(self, folder: Path) -> None:
         self.requests: Counter[str] = Counter()
         super().__init__(("127.0.0.1", 0), partial(self.Handler, directory=folder))
@@ -38,12 +43,16 @@ class Mirror(http.server.ThreadingHTTPServer):
             pass
 
     def handle_error(self, *args: object) -> None:
-        pass  # torchvision's first request looks for redirects and closes the connection early
+        pass  # a connection that the client closes early
+
+
+def mirror(folder: Path) -> AbstractContextManager[Mirror]:
+    return serve(Mirror(folder))
 
 
 @contextmanager
-def mirror(folder: Path) -> Iterator[Mirror]:
-    with Mirror(folder) as server:
+def serve(mirror: Mirror) -> Iterator[Mirror]:
+    with mirror as server:
         threading.Thread(target=server.serve_forever).start()
         try:
             yield server
@@ -52,14 +61,9 @@ def mirror(folder: Path) -> Iterator[Mirror]:
 
 
 @pytest.fixture
-def use_mirror(published: Path, monkeypatch: pytest.MonkeyPatch, no_system_copy: None) -> Callable[[int], None]:
+def use_mirror(monkeypatch: pytest.MonkeyPatch, no_system_copy: None) -> Callable[[int], None]:
     """Replaces torchvision's mirrors by a port on the loopback interface."""
-    resources = [
-        (name, hashlib.md5((published / name).read_bytes()).hexdigest())  # noqa: S324
-        for name, _ in FashionMNIST.resources
-    ]
-    monkeypatch.setattr(FashionMNIST, "resources", resources)
-    return lambda port: monkeypatch.setattr(FashionMNIST, "mirrors", [f"http://127.0.0.1:{port}/"])
+    return lambda *ports: monkeypatch.setattr(FashionMNIST, "mirrors", [f"http://127.0.0.1:{port}/" for port in ports])
 
 
 # Forks after the imports, which take seconds, and before torch starts threads.
@@ -72,7 +76,7 @@ from torchvision.datasets import FashionMNIST
 from fashion_vgg.data import download, fashion_mnist
 
 root, processes, context = Path(sys.argv[1]), int(sys.argv[2]), get_context("fork")
-FashionMNIST.mirrors, FashionMNIST.resources = json.loads(sys.argv[3]), json.loads(sys.argv[4])
+FashionMNIST.mirrors = json.loads(sys.argv[3])
 fashion_mnist.SYSTEM_FOLDER = root / "no-system-copy"
 all_started = context.Barrier(processes)
 
@@ -95,12 +99,11 @@ def test_concurrent_processes_download_one_complete_copy(
     (root / ".fetch-killed" / "half").write_bytes(b"from a killed process")
     with mirror(published) as server:
         use_mirror(server.server_port)
-        arguments = [str(root), "8", json.dumps(FashionMNIST.mirrors), json.dumps(FashionMNIST.resources)]
+        arguments = [str(root), "8", json.dumps(FashionMNIST.mirrors)]
         command = [sys.executable, "-c", FETCH_IN_PROCESSES, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.stdout == f"{[[60_000, 10_000]] * 8}\n", done.stderr
-    # One download: torchvision requests each file twice, the first time to follow redirects.
-    assert server.requests == {f"/{name}.gz": 2 for name in NAMES}
+    assert server.requests == {f"/{name}.gz": 1 for name in NAMES}
     files = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
     assert files == {".fetch.lock", *(f"FashionMNIST/raw/{name}" for name in NAMES)}
     survived("concurrent processes on an empty data root: one download, one complete copy", 8, 8)
@@ -124,6 +127,89 @@ def test_a_truncated_download_leaves_no_files(
             download.fetch(root)
     assert [path.name for path in root.iterdir()] == [".fetch.lock"]
     survived("a truncated download leaves no files", 1, 1)
+
+
+class Faulty(Mirror):
+    """A mirror whose answers are those of a function: it writes the response to a request."""
+
+    def __init__(self, answer: Callable[[http.server.SimpleHTTPRequestHandler], None]) -> None:
+        super().__init__(Path("/none"))
+        self.RequestHandlerClass = type("Handler", (Mirror.Handler,), {"do_GET": lambda request: answer(request)})
+
+
+def send(content: bytes) -> Callable[[http.server.SimpleHTTPRequestHandler], None]:
+    def answer(request: http.server.SimpleHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.end_headers()
+        request.wfile.write(content)
+
+    return answer
+
+
+def send_forever(block: bytes, seconds: float) -> Callable[[http.server.SimpleHTTPRequestHandler], None]:
+    def answer(request: http.server.SimpleHTTPRequestHandler) -> None:
+        send(b"")(request)
+        with suppress(OSError):  # the client has gone
+            while True:
+                request.wfile.write(block)
+                time.sleep(seconds)
+
+    return answer
+
+
+def end_at_once(request: http.server.SimpleHTTPRequestHandler) -> None:
+    request.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort")
+
+
+def bomb() -> bytes:
+    """10 GB of zeros, compressed to 10 MB; made of one compressed block, since compressing takes a minute."""
+    part = gzip.compress(bytes(10_000_000), mtime=0)
+    return part * 1000
+
+
+ANSWERS = {
+    "another file": (lambda: send(gzip.compress(b"another", mtime=0)), "is truncated, or another file"),
+    "a page": (lambda: send(b"<html>Not found</html>"), "is truncated, or another file"),
+    "an empty file": (lambda: send(b""), "is truncated, or another file"),
+    "a gzip bomb": (lambda: send(bomb()), "is truncated, or another file"),
+    "half an answer": (lambda: end_at_once, "is truncated, or another file"),
+    "an endless stream": (lambda: send_forever(bytes(1 << 20), 0), "is truncated, or another file"),
+    "a byte now and then": (lambda: send_forever(b"x", 0.2), "takes more than 2 s"),
+}
+
+
+@pytest.mark.parametrize("kind", ANSWERS)
+def test_a_faulty_mirror_costs_a_line(
+    use_mirror: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+    survived: Survived,
+    kind: str,
+) -> None:
+    make, reason = ANSWERS[kind]
+    root = tmp_path / "root"
+    monkeypatch.setenv("PATH", str(tmp_path))  # without apt
+    monkeypatch.setattr(download, "SECONDS", 2 if kind == "a byte now and then" else 60)
+    with serve(Faulty(make())) as server, caplog.at_level("INFO", "fashion_vgg"):
+        use_mirror(server.server_port)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        with pytest.raises(UserError, match="could not be downloaded: check the network"):
+            download.fetch(root)
+        kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert kilobytes < 500_000  # the largest file has 47 MB, and this process serves it, too
+    assert [path.name for path in root.iterdir()] == [".fetch.lock"]
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 3  # its start, the mirror, and apt
+    assert reason in lines[1]
+    survived("a faulty mirror costs a line of the log, and bounded memory, disk and time", 1, 1)
+
+
+def test_the_next_mirror_is_used(published: Path, use_mirror: Callable[..., None], tmp_path: Path) -> None:
+    with serve(Faulty(send(b"x"))) as faulty, mirror(published) as server:
+        use_mirror(faulty.server_port, server.server_port)
+        download.fetch(tmp_path)
+    assert len(fashion_mnist.load(tmp_path, "test")[0]) == 10_000
 
 
 @pytest.mark.skipif(not shutil.which("apt-get"), reason="apt is not available")

@@ -1,4 +1,6 @@
 import gzip
+import os
+import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -120,3 +122,27 @@ def test_swapped_images_and_labels_are_refused(raw: Path, no_system_copy: None, 
     with pytest.raises(UserError, match="train-images-idx3-ubyte is truncated or altered"):
         fashion_mnist.load(raw.parents[1], "train")
     survived("a damaged data file is refused by name", 1, 1)
+
+
+@pytest.mark.parametrize("name", [f"{NAMES[0]}.gz", NAMES[0]])
+def test_a_bomb_is_not_unpacked(raw: Path, no_system_copy: None, survived: Survived, name: str) -> None:
+    """10 GB of zeros: in 10 MB of gzip, or in a file with a hole."""
+    (raw / NAMES[0]).unlink()
+    if name.endswith(".gz"):
+        (raw / name).write_bytes(gzip.compress(bytes(10_000_000), mtime=0) * 1000)
+    else:
+        with (raw / name).open("wb") as file:
+            file.truncate(10**10)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError, match=f"{name} is truncated or altered"):
+        fashion_mnist.load(raw.parents[1], "train")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # KB
+    survived("a file that unpacks to 10 GB is refused in bounded memory", 1, 1)
+
+
+def test_a_named_pipe_is_no_data_file(raw: Path, no_system_copy: None) -> None:
+    """Opening it would wait for a writer."""
+    (raw / NAMES[0]).unlink()
+    os.mkfifo(raw / NAMES[0])
+    with pytest.raises(UserError, match=f"{NAMES[0]} is missing"):
+        fashion_mnist.load(raw.parents[1], "train")

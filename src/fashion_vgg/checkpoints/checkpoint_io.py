@@ -48,6 +48,8 @@ def load(path: Path) -> dict[str, Any]:
     content = read(path)
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), Mapping):
         raise UserError(f"{path} is not a training's checkpoint: it has no state_dict.")
+    if other := next((item[0] for item in content["state_dict"].items() if not is_named_tensor(item)), None):
+        raise UserError(f"{path} is not a training's checkpoint: {other} in its state_dict is no tensor.")
     check_finite(content["state_dict"], path)
     return content
 
@@ -82,10 +84,15 @@ def read(path: Path, legacy_format: bool = False) -> Any:
         raise UserError(f"{path} is truncated or altered: it was not loaded.") from error
 
 
+def is_named_tensor(item: tuple[Any, Any]) -> bool:
+    """Whether an item of a state has a text as its key and a dense tensor as its value."""
+    name, value = item
+    return isinstance(name, str) and isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
+
+
 def not_finite(state: Mapping[str, Any]) -> str | None:
     """The name of the first tensor with a NaN or an infinity, if there is one."""
-    tensors = ((name, value) for name, value in state.items() if isinstance(value, Tensor))
-    return next((name for name, value in tensors if not torch.isfinite(value).all()), None)
+    return next((name for name, value in state.items() if not torch.isfinite(value).all()), None)
 
 
 def check_finite(state: Mapping[str, Any], path: Path) -> None:

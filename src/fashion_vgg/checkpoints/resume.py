@@ -195,19 +195,18 @@ def _claim(folder: Path) -> bool:
 
 def _newest_that_loads(candidates: Sequence[Path]) -> tuple[Path, dict[str, Any]]:
     """The first file that loads, and its content."""
-    from fashion_vgg.checkpoints import checkpoint_io
+    from fashion_vgg.checkpoints import checkpoint_io, restore
 
     errors: list[UserError] = []
     for path in candidates:
         try:
             content = checkpoint_io.load(path)
+            restore.check(content, path)
         except UserError as error:
             errors.append(error)
             continue
         for reason in errors:
             log.warning("%s", reason)
-        if not content.get("loops", {}).get("fit_loop") or "global_step" not in content:
-            raise UserError(f"{path} holds only weights: there is no training to resume. init_weights= loads weights.")
         log.info("Resuming from %s, after step %s", path, f"{content['global_step']:,}")
         return path, content
     raise UserError(f"{errors[0]}\nNo other checkpoint can be resumed: start a new run.")

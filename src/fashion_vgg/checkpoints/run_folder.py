@@ -3,8 +3,9 @@
 import json
 import os
 import re
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -25,6 +26,7 @@ METRICS = "metrics.csv"
 LOCK = ".lock"
 _STARTED = re.compile(r"(\d{4}-\d\d-\d\d)/(?:[^/]*,)?(\d\d-\d\d-\d\d)")
 OVERRIDES = Path(".hydra", "overrides.yaml")
+_WRITTEN_BY_HYDRA = {".hydra", ".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml", "train.log", ".lock"}
 
 
 def outputs_folder() -> Path:
@@ -79,6 +81,18 @@ def is_locked(folder: Path) -> bool:
             return False
     except (Timeout, OSError):
         return True
+
+
+@contextmanager
+def removed_if_refused(folder: Path) -> Iterator[None]:
+    """Remove the folder that Hydra made for a command which ends with an error before it has written anything."""
+    try:
+        yield
+    except BaseException:
+        files = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+        if OVERRIDES.as_posix() in files <= _WRITTEN_BY_HYDRA and not is_locked(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def write_outcome(folder: Path, status: str, error: str) -> None:

@@ -44,7 +44,7 @@ def load(path: Path) -> State:
         checkpoint_io.check_finite(state, path)
         return state
     state = checkpoint_io.load(path)["state_dict"]
-    return {name.removeprefix(_CLASSIFIER_PREFIX): value for name, value in state.items() if isinstance(value, Tensor)}
+    return {name.removeprefix(_CLASSIFIER_PREFIX): value for name, value in state.items()}
 
 
 def matching(state: Mapping[str, Any], module: nn.Module) -> dict[str, Any]:
@@ -79,10 +79,9 @@ def initialize(net: nn.Module, path: Path) -> None:
 
 def _check_match(state: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> None:
     missing, extra = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
-    other = [name for name in wanted if name in state and wanted[name].shape != state[name].shape]
+    other = [name for name in wanted if name in state and _kind(wanted[name]) != _kind(state[name])]
     if other:
-        shapes = (list(state[other[0]].shape), list(wanted[other[0]].shape))
-        what = f"{other[0]} is {shapes[0]} in the file and {shapes[1]} in the network"
+        what = f"{other[0]} is {_kind(state[other[0]])} in the file and {_kind(wanted[other[0]])} in the network"
     elif missing or extra:
         what = f"{(missing or extra)[0]} is {'missing' if missing else 'unexpected'}"
         further = len(missing) + len(extra) - 1
@@ -90,6 +89,11 @@ def _check_match(state: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> None
     else:
         return
     raise UserError(f"The weights are another network's: {what}.\nChoose the model that they were trained with.")
+
+
+def _kind(tensor: Tensor) -> str:
+    """Its shape, and its type unless that is one of real floating-point numbers, which torch converts."""
+    return f"{list(tensor.shape)}{'' if tensor.is_floating_point() else f' of {tensor.dtype}'}"
 
 
 def _load_initial(path: Path) -> Mapping[str, Tensor]:
@@ -105,14 +109,10 @@ def _load_initial(path: Path) -> Mapping[str, Tensor]:
     name = _TORCHVISION_FILE.search(path.name)
     if name and not hashlib.sha256(path.read_bytes()).hexdigest().startswith(name[1]):
         raise UserError(f"{path} is truncated or altered: its SHA-256 does not begin with {name[1]}, as its name says.")
-    if not (isinstance(state, Mapping) and state and all(map(_is_named_tensor, state.items()))):
+    if not (isinstance(state, Mapping) and state and all(map(checkpoint_io.is_named_tensor, state.items()))):
         raise UserError(f"{path} holds no weights: a state_dict of names and tensors is expected.")
     checkpoint_io.check_finite(state, path)
     return state
-
-
-def _is_named_tensor(item: tuple[Any, Any]) -> bool:
-    return isinstance(item[0], str) and isinstance(item[1], Tensor)
 
 
 def _in_our_names(state: Mapping[str, Tensor], net: nn.Module) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from fashion_vgg import atomic
+from fashion_vgg.checkpoints import run_folder
 from fashion_vgg.config import validation
 from fashion_vgg.config.app import CONF
 from fashion_vgg.config.error_messages import reported_errors
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="bench")
 @reported_errors("bench")
 def main(cfg: DictConfig) -> None:
+    with run_folder.removed_if_refused(Path(HydraConfig.get().runtime.output_dir)):
+        bench(cfg)
+
+
+def bench(cfg: DictConfig) -> None:
     validation.check(cfg)
     from fashion_vgg.data import download
     from fashion_vgg.profiling import bench_report

@@ -17,7 +17,7 @@ from fashion_vgg.checkpoints import resume, run_folder
 from fashion_vgg.config import launch, validation
 from fashion_vgg.config.app import CONF, in_sweep
 from fashion_vgg.config.error_messages import reported_errors
-from fashion_vgg.errors import UserError
+from fashion_vgg.errors import CheckpointError, UserError
 from fashion_vgg.sweeps import command_line, job_process, multirun, sweep_folder
 
 # torch and Lightning are imported when training starts: help and mistakes take a second, and Lightning's messages go to
@@ -44,7 +44,8 @@ def main(cfg: DictConfig) -> float | None:
         return job_process.main(lambda: multirun.run_job(cfg, train))
     if in_sweep():
         return multirun.run_job(cfg, train)
-    train(cfg)
+    with run_folder.removed_if_refused(Path(HydraConfig.get().runtime.output_dir)):
+        train(cfg)
     return None
 
 
@@ -54,7 +55,7 @@ def train(cfg: DictConfig) -> None:
     gc.disable()  # the imports create a million objects that stay: collecting takes half a second
     import lightning as L
 
-    from fashion_vgg.checkpoints import weights
+    from fashion_vgg.checkpoints import restore, weights
     from fashion_vgg.sweeps import pruner
     from fashion_vgg.training import History, allocator, build, tensorboard
     from fashion_vgg.training.memory_errors import friendly_errors
@@ -70,7 +71,7 @@ def train(cfg: DictConfig) -> None:
         resumed = resume.find_resume_point(cfg, HydraConfig.get().overrides.task)
         L.seed_everything(cfg.seed, workers=True, verbose=False)
         history, checkpoints = History(cfg.output_dir), instantiate(cfg.checkpoint)
-        callbacks = [*pruner.pruners(cfg), tensorboard.MarkSuccess(), checkpoints]
+        callbacks = [*pruner.pruners(cfg), tensorboard.MarkSuccess(), restore.CheckRestored(), checkpoints]
         checkpoints.run = resume.identify(cfg)
         trainer = build.build_trainer(cfg, history, *callbacks, resumed_epochs=resumed and resumed.finished_epochs)
         classifier, datamodule = build.build_classifier(cfg), instantiate(cfg.data)
@@ -78,9 +79,11 @@ def train(cfg: DictConfig) -> None:
         checkpoint = resumed and resumed.checkpoint
         if cfg.init_weights and not checkpoint:
             weights.initialize(classifier.get_submodule("net"), Path(cfg.init_weights).expanduser())
+        datamodule.prepare_data()  # before the record: without the data there is no run
         start_record(cfg, trainer)
         with _resume_hint(cfg), friendly_errors(trainer, classifier, datamodule):
-            trainer.fit(classifier, datamodule, ckpt_path=checkpoint)
+            with restore.restoring(checkpoint):
+                trainer.fit(classifier, datamodule, ckpt_path=checkpoint)
             finish(cfg, trainer, history, datamodule)
         if trainer.is_global_zero:
             checkpoints.prune()
@@ -175,6 +178,8 @@ def _resume_hint(cfg: DictConfig) -> Iterator[None]:
     """Add the command that resumes the training to whatever ends it."""
     try:
         yield
+    except CheckpointError:
+        raise
     except BaseException as error:
         folder, kept = Path(cfg.output_dir), resume.resumable_checkpoints(Path(cfg.checkpoint.folder))
         if kept or not isinstance(error, Exception):

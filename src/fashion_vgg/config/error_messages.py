@@ -2,12 +2,14 @@
 
 import errno
 import os
+import re
 import shutil
 import sys
 from contextlib import ContextDecorator
 from pathlib import Path
 from typing import Any
 
+from fashion_vgg import streams
 from fashion_vgg.errors import Stopped, UserError, printable_lines
 
 
@@ -28,8 +30,11 @@ class reported_errors(ContextDecorator):  # noqa: N801 # named like the context 
         self.tracebacks_wanted = _tracebacks_wanted()
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> bool:
-        if error is None or isinstance(error, BrokenPipeError):
-            return _flush_stdout()
+        read, unwritten = streams.has_reader(), streams.flush()
+        if error is None or (isinstance(error, BrokenPipeError) and not read):
+            if unwritten is None or not read:  # a reader may go before the end, as `head` does
+                return True
+            error = UserError(f"The output cannot be written: {unwritten.strerror}.")
         if isinstance(error, Stopped):
             if error.signum:
                 print(with_notes(error, str(error)).replace("\n", " "), file=sys.stderr)
@@ -38,15 +43,6 @@ class reported_errors(ContextDecorator):  # noqa: N801 # named like the context 
             return False
         print(with_notes(error, message), file=sys.stderr)
         sys.exit(error.status if isinstance(error, UserError) else UserError.status)
-
-
-def _flush_stdout() -> bool:
-    """Flush the output, or discard it if its reader has gone, as `head` does."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python flushes into the pipe once more
-    return True
 
 
 def with_notes(error: BaseException, message: str) -> str:
@@ -59,19 +55,27 @@ def explain(error: BaseException, command: str) -> str | None:
     match error:
         case UserError():
             return str(error)
+        case MemoryError() | OSError() | ImportError() | RuntimeError() if _is_out_of_memory(error):
+            return "The memory does not suffice: end other programs, or raise the limit (ulimit -v)."
         case RecursionError():
             return "A value is nested too deeply, or refers to itself."
-        case OSError(errno=errno.ENOENT | errno.ENOTDIR | errno.EISDIR, filename=str(file)):
-            return f"{file}: {error.strerror}. Use another file or folder."
-        case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EROFS | errno.EACCES):
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EROFS | errno.EFBIG):
             path = Path(error.filename or ".")
             what = path if error.filename else "A file"
             return f"{what} cannot be written: {error.strerror} ({_free_space(path)}). Use another folder or disk."
+        case OSError(errno=int(), filename=str(file)):
+            return f"{file}: {error.strerror}. Use another file or folder."
     if "hydra" in sys.modules:  # `runs` and `report` do without
         from fashion_vgg.config import hydra_errors
 
         return hydra_errors.explain(error, command)
     return None
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether the operating system refused memory to Python, to the dynamic linker, to torch, or for a thread."""
+    refused = r"annot allocate memory|can't allocate memory|failed to map segment|can't start new thread|std::bad_alloc"
+    return isinstance(error, MemoryError) or re.search(refused, str(error)) is not None
 
 
 def _tracebacks_wanted() -> bool:

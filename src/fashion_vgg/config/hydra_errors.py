@@ -57,6 +57,8 @@ def explain(error: BaseException, command: str) -> str | None:
             return f"{str(error).strip().splitlines()[0].partition('override ')[2]} does not fit: use {values}."
         case errors.HydraException() | OmegaConfBaseException():
             return "\n".join(str(error).strip().splitlines()[:2])
+        case ValueError(__cause__=OSError() as cause) if "configure handler" in str(error):  # the run's log
+            return error_messages.explain(cause, command)
         # Hydra's, about a group without the name of a config; it names no key.
         case ValueError() if str(error).startswith("Config group override"):
             return _not_a_choice()

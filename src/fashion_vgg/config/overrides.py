@@ -12,6 +12,7 @@ from fashion_vgg.errors import UserError
 _SAFE = re.compile(r"(\+{0,2}|~)(?!hydra\b|sweep\.|resume\b)\w(?![\w./-]*@hydra)[\w./@-]*(=.*)?", re.DOTALL)
 
 _SPECIAL = re.compile(r"[=,\s()\[\]{}:]")
+_OUTPUT_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "output_dir", "checkpoint.folder")
 
 FLAGS_WITH_VALUE = (
     *("-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir", "-c", "--cfg", "-p", "--package"),
@@ -35,7 +36,7 @@ def value_of(argv: Sequence[str], key: str) -> str | None:
     # A path may itself begin and end with a quote.
     if not _exists(value) and len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
         # In Hydra's grammar, backslashes are escaped only before the quote and at the end.
-        return re.sub(rf"(\\+)({value[0]}|$)", lambda m: m[1][: len(m[1]) // 2] + m[2], value[1:-1])
+        return re.sub(rf"(\\+)({value[0]}|\$\{{|$)", lambda m: m[1][: len(m[1]) // 2] + m[2], value[1:-1])
     return value
 
 
@@ -58,10 +59,24 @@ def split_flags(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def with_quoted_path(override: str) -> str:
-    """Quote a path in a folder whose name has characters of Hydra's grammar, as the names of runs have."""
+    """Quote a path in a folder whose name has characters of Hydra's grammar, as the names of runs have.
+
+    Raises:
+        UserError: it is a folder for outputs whose name has an interpolation.
+    """
     key, equals, value = override.partition("=")
     parents = (value, *map(str, Path(value).parents)) if equals else ()
-    return f"{key}={quoted(value)}" if any(_SPECIAL.search(path) and _exists(path) for path in parents) else override
+    if any(_SPECIAL.search(path) and _exists(path) for path in parents):
+        override = f"{key}={quoted(value)}"
+    if key in _OUTPUT_FOLDERS and "\\${" in override:
+        check_folder(str(value_of([override], key)))
+    return override
+
+
+def check_folder(folder: str) -> None:
+    """Raise UserError if the path of a folder for outputs has an interpolation: Hydra would evaluate it."""
+    if "${" in folder:
+        raise UserError(f"{folder}: Hydra evaluates ${{...}} in the name of a folder for outputs: use another folder.")
 
 
 def _exists(path: str) -> bool:
@@ -69,8 +84,9 @@ def _exists(path: str) -> bool:
 
 
 def quoted(value: str) -> str:
-    """Any text as a quoted value of Hydra's override grammar."""
+    """Any text as a quoted value of Hydra's override grammar, in which ``${`` begins no interpolation."""
     escaped = re.sub(r"(\\+)('|$)", r"\1\1\2", value).replace("'", "\\'")
+    escaped = re.sub(r"(\\*)\$\{", r"\1\1\\${", escaped)
     return f"'{escaped}'"
 
 

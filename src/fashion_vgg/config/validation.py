@@ -155,11 +155,12 @@ _TYPES: dict[type, Domain] = {
 }
 _NODE = Domain(lambda v: v is None or OmegaConf.is_dict(v), "null, or set its keys")
 _SHARED = {
+    "batch_size": ("data.batch_size",),
     "in_channels": ("model.in_channels", "data.channels"),
     "image_size": ("model.image_size", "data.image_size"),
     "num_classes": ("model.num_classes",),
 }
-"""Keys whose value the model and the data share."""
+"""Keys whose value the groups share."""
 
 
 def check(cfg: DictConfig) -> None:

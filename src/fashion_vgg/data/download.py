@@ -1,14 +1,19 @@
 """Downloads Fashion-MNIST once, from torchvision's mirror or else from the Debian package."""
 
+import io
 import logging
 import shutil
-import socket
 import subprocess
 import tempfile
+import threading
+import urllib.request
+from collections.abc import Callable, Mapping
+from functools import partial
+from http.client import HTTPException
 from pathlib import Path
 
 from filelock import FileLock
-from torchvision import datasets
+from torchvision.datasets import FashionMNIST
 
 from fashion_vgg import atomic
 from fashion_vgg.data import fashion_mnist
@@ -16,6 +21,10 @@ from fashion_vgg.data.fashion_mnist import DEBIAN_PACKAGE, FOLDER_IN_PACKAGE, SH
 from fashion_vgg.errors import UserError
 
 log = logging.getLogger(__name__)
+
+Files = Mapping[str, bytes | bytearray]
+SECONDS = 600
+"""The most that a source may take."""
 
 
 def fetch(root: Path) -> None:
@@ -49,30 +58,52 @@ def _fetch_locked(root: Path) -> None:
         complete.replace(raw_folder(root))
 
 
-def _download(staging: Path) -> dict[str, bytearray]:
+def _download(staging: Path) -> Files:
     """The content of the four files, from the first source with valid ones."""
     log.info("Downloading Fashion-MNIST ...")
-    for source in (_from_torchvision, _from_debian):
+    sources: list[Callable[[Path], Files]] = [partial(_from_mirror, mirror) for mirror in FashionMNIST.mirrors]
+    for source in (*sources, _from_debian):
         try:
-            folder = source(staging)
-            return {name: fashion_mnist.read_verified(folder, name) for name in SHA256}
+            return source(staging)
         except (RuntimeError, OSError, subprocess.SubprocessError, UserError) as error:
             log.info("... %s", " ".join(str(error).split()))
     remedy = f"check the network, or put {', '.join(SHA256)} (plain or .gz) into the folder set by data.root."
     raise UserError(f"Fashion-MNIST could not be downloaded: {remedy}")
 
 
-def _from_torchvision(staging: Path) -> Path:
-    default = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(20)  # torchvision sets none, and waits forever if packets are dropped
+def _from_mirror(mirror: str, _: Path) -> Files:
+    """Download from one of torchvision's mirrors, of which nothing is expected: not its size, speed or content."""
+    found: list[Files | Exception] = []
+
+    def retrieve() -> None:
+        try:
+            found.append({name: _retrieve(f"{mirror}{name}.gz", name) for name in SHA256})
+        except Exception as error:
+            found.append(error)
+
+    # A thread, since a server that sends a byte now and then never meets the timeout of its socket.
+    thread = threading.Thread(target=retrieve, daemon=True)
+    thread.start()
+    thread.join(SECONDS)
+    result = found[0] if found else RuntimeError(f"{mirror} takes more than {SECONDS} s.")
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+def _retrieve(url: str, name: str) -> bytes:
+    """The content of a raw file; a compressed one larger than that is not read to its end."""
     try:
-        datasets.FashionMNIST(staging, download=True)
-    finally:
-        socket.setdefaulttimeout(default)
-    return raw_folder(staging)
+        with urllib.request.urlopen(url, timeout=20) as response:  # noqa: S310 # torchvision's URLs
+            content = fashion_mnist.unpacked(io.BytesIO(response.read(fashion_mnist.size(name) + 1000)), name)
+    except (OSError, HTTPException) as error:
+        raise RuntimeError(f"{url}: {error}") from error
+    if not fashion_mnist.is_intact(content, name):
+        raise RuntimeError(f"{url} is truncated, or another file (wrong SHA-256).")
+    return content
 
 
-def _from_debian(staging: Path) -> Path:
+def _from_debian(staging: Path) -> Files:
     """Download with apt, which verifies the package's signature; works without root and installs nothing."""
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
         raise RuntimeError(f"apt is not available to download the package {DEBIAN_PACKAGE}.")
@@ -83,7 +114,7 @@ def _from_debian(staging: Path) -> Path:
     apt += ["-o", "APT::Sandbox::User=root"]
     unpack = ["sh", "-c", f"dpkg-deb -x {DEBIAN_PACKAGE}_*.deb package"]
     for command in ([*apt, "update"], [*apt, "download", DEBIAN_PACKAGE], unpack):
-        done = subprocess.run(command, cwd=staging, capture_output=True, text=True, timeout=600)
+        done = subprocess.run(command, cwd=staging, capture_output=True, text=True, timeout=SECONDS)
         if done.returncode:
             raise RuntimeError(f"{command[0]} could not download {DEBIAN_PACKAGE}: {done.stderr.strip()[:200]}")
-    return staging / "package" / FOLDER_IN_PACKAGE
+    return {name: fashion_mnist.read_verified(staging / "package" / FOLDER_IN_PACKAGE, name) for name in SHA256}

@@ -4,7 +4,7 @@ import gzip
 import hashlib
 import zlib
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import torch
 from torch import Tensor
@@ -60,7 +60,7 @@ def find(root: Path) -> Path | None:
     """Return the first folder with any of the four files, plain or ``.gz``: under ``root``, or `SYSTEM_FOLDER`."""
     names = [f"{name}{suffix}" for name in SHA256 for suffix in ("", ".gz")]
     folders = (raw_folder(root), root, SYSTEM_FOLDER)
-    return next((folder for folder in folders if any((folder / name).exists() for name in names)), None)
+    return next((folder for folder in folders if any((folder / name).is_file() for name in names)), None)
 
 
 def read_verified(folder: Path, name: str) -> bytearray:
@@ -69,21 +69,38 @@ def read_verified(folder: Path, name: str) -> bytearray:
     Raises:
         UserError: the file is missing, cannot be read, or its SHA-256 is wrong.
     """
-    path = folder / name if (folder / name).exists() else folder / f"{name}.gz"
+    path = folder / name if (folder / name).is_file() else folder / f"{name}.gz"
+    if not path.is_file():  # a named pipe, say, which would wait for a writer
+        raise UserError(f"{folder / name} is missing: {_remedy(folder)}")
     try:
-        data = path.read_bytes()
-        content = gzip.decompress(data) if path.suffix == ".gz" else data
-    except FileNotFoundError:
-        raise UserError(f"{folder / name} is missing: {_remedy(folder)}") from None
-    except (gzip.BadGzipFile, EOFError, zlib.error):
-        content = b""
+        with path.open("rb") as file:
+            content = unpacked(file, name) if path.suffix == ".gz" else file.read(size(name) + 1)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): {_remedy(folder)}") from error
-    if hashlib.sha256(content).hexdigest() != SHA256[name]:
+    if not is_intact(content, name):
         raise UserError(
             f"{path} is truncated or altered (wrong SHA-256): {_remedy(folder)} Another data set: conf/README.md."
         )
     return bytearray(content)  # writable memory, as torch requires
+
+
+def unpacked(compressed: BinaryIO, name: str) -> bytes:
+    """The content of a ``.gz`` file, at most one byte more than the raw file has; empty if it is damaged."""
+    try:
+        return gzip.GzipFile(fileobj=compressed).read(size(name) + 1)
+    except (gzip.BadGzipFile, EOFError, zlib.error):
+        return b""
+
+
+def is_intact(content: bytes, name: str) -> bool:
+    """Whether this is the content of a raw file."""
+    return hashlib.sha256(content).hexdigest() == SHA256[name]
+
+
+def size(name: str) -> int:
+    """The size of a raw file in bytes: a header of 16 or 8, then a byte for each pixel or label."""
+    count = 60_000 if name.startswith("train") else 10_000
+    return 16 + count * SIDE**2 if "images" in name else 8 + count
 
 
 def raw_folder(root: Path) -> Path:

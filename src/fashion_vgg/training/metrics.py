@@ -44,7 +44,7 @@ class EpochMetrics(Metric):
     @sums.setter
     def sums(self, sums: dict[str, Tensor]) -> None:
         for name in self._defaults:
-            setattr(self, name, sums[name].to(self.device))
+            setattr(self, name, sums[name].reshape(()).to(self.device))
         self._update_count = 1  # or torchmetrics warns that there is nothing to compute
 
     def _apply(self, *args: Any, **kwargs: Any) -> "EpochMetrics":

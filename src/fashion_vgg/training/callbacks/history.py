@@ -68,9 +68,10 @@ class History(Checkpoint):
         return {"rows": self.rows, "seconds": self.seconds, "evaluated": self._evaluated}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.rows = list(state_dict["rows"])
-        self._seconds_before = state_dict["seconds"]
-        self._evaluated = state_dict["evaluated"]
+        rows = [{name: float(value) for name, value in row.items()} for row in state_dict["rows"]]
+        self.rows = [row | {"epoch": int(row["epoch"])} for row in rows]
+        self._seconds_before = float(state_dict["seconds"])
+        self._evaluated = bool(state_dict["evaluated"])
 
     def _metrics(self, trainer: L.Trainer) -> dict[str, float]:
         # Lightning keeps the values of the last evaluation in epochs that have none.

@@ -41,4 +41,4 @@ class Throughput(L.Callback):
         return {"images": self._epoch_images, "seconds": self._epoch_seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._epoch_images, self._epoch_seconds = state_dict["images"], state_dict["seconds"]
+        self._epoch_images, self._epoch_seconds = int(state_dict["images"]), float(state_dict["seconds"])
