@@ -24,6 +24,10 @@ class TrainingError(UserError):
     status = 1
 
 
+class ProcessError(TrainingError):
+    """A process of a training died or hangs: resumed, the training may succeed."""
+
+
 class DivergedError(TrainingError):
     """The loss is NaN or infinite."""
 
@@ -38,18 +42,18 @@ class Stopped(BaseException):
     It derives from `BaseException`, so that no handler for failures catches it and starts a sweep's next job.
 
     Args:
-        signum: the signal; 0 in the further processes of a training, which stop silently along with the first one.
+        signum: the signal.
         message: by default the name of the signal.
     """
 
     def __init__(self, signum: int, message: str = "") -> None:
-        super().__init__(message or (f"Stopped by {signal.Signals(signum).name}." if signum else ""))
+        super().__init__(message or f"Stopped by {signal.Signals(signum).name}.")
         self.signum = signum
 
     @property
     def status(self) -> int:
         """The exit status that shells use: 130 for Ctrl-C, 143 for SIGTERM."""
-        return 128 + self.signum if self.signum else 0
+        return 128 + self.signum
 
 
 def printable(text: str) -> str:

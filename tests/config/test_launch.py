@@ -105,3 +105,29 @@ def test_only_a_further_process_gets_other_arguments(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("RANK", "1")
     further = launch.expand(["hydra.run.dir=/run", "seed=1"])
     assert further == ["hydra.run.dir=/run", "seed=1", "hydra.output_subdir=null", "hydra/job_logging=disabled"]
+
+
+@pytest.mark.parametrize(
+    ("env", "line"),
+    [
+        ({}, "fashion-vgg train"),
+        (
+            {"TORCHELASTIC_RUN_ID": "x", "GROUP_WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "4"},
+            "torchrun --nproc-per-node 4 -m fashion_vgg train",
+        ),
+        (
+            {"TORCHELASTIC_RUN_ID": "x", "GROUP_WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "4"},
+            "fashion-vgg train (by torchrun on each machine, as before)",
+        ),
+        ({"SLURM_NTASKS": "2"}, "fashion-vgg train (by srun, as before)"),
+        ({"SLURM_NTASKS": "1"}, "fashion-vgg train"),
+    ],
+)
+def test_a_command_line_to_resume_starts_as_many_processes(
+    monkeypatch: pytest.MonkeyPatch, env: dict[str, str], line: str
+) -> None:
+    for name in ("TORCHELASTIC_RUN_ID", "GROUP_WORLD_SIZE", "LOCAL_WORLD_SIZE", "SLURM_NTASKS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    assert launch.command_line("train") == line

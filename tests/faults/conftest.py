@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def times(short: int, long: int) -> int:
     """How often a test repeats a fault."""
     return long if LONG else short
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process started."""
+    listed = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True)
+    return [int(line) for line in listed.stdout.split()]
 
 
 @dataclass

@@ -85,6 +85,38 @@ def test_a_full_disk_keeps_the_previous_checkpoint(
     survived("a full disk keeps the previous checkpoint, which is named and resumes", 1, 1)
 
 
+def test_a_full_disk_is_named_with_its_free_space(
+    small: list[str], training: MakeTraining, tmp_path: Path, tmpfs: Path, survived: Survived
+) -> None:
+    """From the start, the run's folder, the log and the checkpoints; within a training, TensorBoard's curves."""
+    short = [*small, "trainer.max_epochs=1", "trainer.limit_train_batches=2", "trainer.limit_val_batches=2"]
+    elsewhere = training(tmp_path / "elsewhere", short)
+    plots = ["~callbacks.result_plot", "~callbacks.prediction_plots", "callbacks.histograms.every=1", "data.val_size=0"]
+    more = [*plots, f"checkpoint.folder={tmp_path}/checkpoints", "trainer.max_epochs=100"]
+    process = training(tmpfs / "curves", [*short, *more]).start()
+    process.wait_until(lambda: "epoch " in process.stdout)
+    fill(tmpfs, left=12_000)  # enough for metrics.csv
+    within = process.result()
+    fill(tmpfs)
+    faults = {
+        "curves/(events.out.tfevents|metrics.csv)": within,
+        "full/.hydra/config.yaml": training(tmpfs / "full", short).run(),
+        "checkpoints/last.ckpt": elsewhere.run(f"checkpoint.folder={tmpfs}/checkpoints"),
+        "train.log": elsewhere.run(f"hydra.job_logging.handlers.file.filename={tmpfs}/train.log"),
+    }
+    for path, done in faults.items():
+        assert done.returncode == 2, done
+        full = r"cannot be written: No space left on device \(0\.\d MB are free\)\. Use another folder or disk\."
+        assert re.fullmatch(rf"{tmpfs}/{path}\S* {full}\n(The last checkpoint is .*\n)?", done.stderr), done
+    survived("a full disk is named with its free space", len(faults), len(faults))
+
+
+def fill(folder: Path, left: int = 0) -> None:
+    """Fill the disk of a folder but for some bytes."""
+    free = shutil.disk_usage(folder).free
+    (folder / f"filled{free}").write_bytes(bytes(max(0, free - left)))
+
+
 def test_a_read_only_folder_is_named_at_once(
     small: list[str], training: MakeTraining, tmp_path: Path, tmpfs: Path, survived: Survived
 ) -> None:

@@ -1,10 +1,12 @@
 """Trainings that are killed, or stopped by a signal, at random moments: resumed, they end in the same bits."""
 
+import os
 import random
 import re
 import shutil
 import signal
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -112,6 +114,53 @@ def test_a_signal_loses_no_step(
         assert done.returncode == 0, done.stderr
         assert_equal(undisturbed.folder, run.folder)
     survived(f"exact resume after {name} at a random moment", number, number)
+
+
+SWALLOWS = """
+import pathlib
+import time
+import lightning as L
+
+class Swallows(L.Callback):
+    def __init__(self, then):
+        self.then = then
+        if then == "raise":
+            self.swallow()
+
+    def on_fit_end(self, trainer, pl_module):
+        self.swallow()
+
+    def swallow(self):
+        pathlib.Path("waits").touch()
+        while True:
+            try:
+                time.sleep(600)
+            except BaseException:
+                if self.then == "raise":
+                    raise ValueError("another error") from None
+                if self.then == "return":
+                    return
+"""
+
+
+@pytest.mark.parametrize(("then", "number"), [("return", 1), ("raise", 1), ("wait", 2)])
+def test_a_signal_that_a_library_swallows_ends_the_command(
+    small: list[str], training: MakeTraining, tmp_path: Path, survived: Survived, then: str, number: int
+) -> None:
+    """It continues, raises another error, or waits, which a second signal ends."""
+    (tmp_path / "swallowing.py").write_text(SWALLOWS)
+    callback = ["+callbacks.own._target_=swallowing.Swallows", f"+callbacks.own.then={then}", "trainer.max_epochs=1"]
+    env = {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}", "FASHION_VGG_TRUST": "swallowing"}
+    run = training(tmp_path / "run", [*small, *callback], **env)
+    process = run.start()
+    process.wait_until((tmp_path / "waits").exists)
+    for _ in range(number):
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+    done = process.result(timeout=15)
+    how = f" Resume with: fashion-vgg train resume={run.folder}" if then == "wait" else ""
+    assert (done.returncode, done.stderr) == (143, f"Stopped by SIGTERM.{how}\n"), done
+    survived("a signal that a library swallows ends the command", 1, 1)
 
 
 def test_only_one_process_trains_in_a_folder(small: list[str], training: MakeTraining, tmp_path: Path) -> None:

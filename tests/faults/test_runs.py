@@ -17,8 +17,8 @@ from fashion_vgg.checkpoints import checkpoint_io, resume
 from fashion_vgg.errors import TrainingError
 from fashion_vgg.training import DivergenceGuard
 from tests.conftest import Survived
-from tests.faults.conftest import MakeTraining, Training, in_the_long_set, times
-from tests.helpers import assert_equal, assert_same, curves, small_classifier, small_datamodule, trainer_for
+from tests.faults.conftest import MakeTraining, Training, children, in_the_long_set, times
+from tests.helpers import assert_equal, small_classifier, small_datamodule, trainer_for
 from tests.processes.command import Command
 
 
@@ -123,11 +123,6 @@ def test_a_batch_too_large_for_memory_is_reported_with_one_that_fits(
     survived("a batch too large for the memory is reported with a size that fits", 1, 1)
 
 
-def children(pid: int) -> list[int]:
-    listed = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True)
-    return [int(line) for line in listed.stdout.split()]
-
-
 @pytest.mark.parametrize("fault", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=in_the_long_set)])
 def test_a_loader_process_that_dies_or_hangs_is_reported(
     undisturbed: Training,
@@ -184,23 +179,6 @@ def test_a_kill_loses_at_most_every_minutes(
         lost = time.time() - (run.folder / "last.ckpt").stat().st_mtime
         assert lost < seconds + 2  # the current step, and the time until this test sees the end
     survived("a kill loses at most checkpoint.every_minutes", number, number)
-
-
-@in_the_long_set
-def test_two_processes_stop_and_resume_together(
-    small: list[str], training: MakeTraining, tmp_path: Path, survived: Survived
-) -> None:
-    two = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "checkpoint.every_minutes=60"]
-    whole, stopped = (training(tmp_path / name / "run", [*small, *two]) for name in ("whole", "stopped"))
-    assert whole.run().returncode == 0
-    done = stopped.run_until(stopped.seconds_in(1), signal.SIGTERM)
-    assert done.returncode == 143, done
-    done = stopped.resume()
-    assert done.returncode == 0, done.stderr
-    a, b = (torch.load(run.folder / "last.ckpt", weights_only=True) for run in (whole, stopped))
-    assert_same(a, b, "last.ckpt")
-    assert_same(curves(whole.folder), curves(stopped.folder), "events")
-    survived("two processes of one training stop and resume exactly", 1, 1)
 
 
 def test_the_resume_command_can_be_pasted_into_a_shell(tmp_path: Path) -> None:

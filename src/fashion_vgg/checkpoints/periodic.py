@@ -89,9 +89,9 @@ class PeriodicCheckpoint(Checkpoint):
         # During an evaluation, averaged weights replace the trained ones: those are saved after it.
         averaging = any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks)  # type: ignore[attr-defined]
         # Several processes may evaluate different numbers of batches, so they cannot agree after each batch.
-        asked = trainer.world_size == 1 and signals.received()
-        if self._evaluating and asked and not averaging and self._is_resumable(trainer):
-            self._stop(trainer)
+        signum = signals.received() if trainer.world_size == 1 else 0
+        if self._evaluating and signum and not averaging and self._is_resumable(trainer):
+            self._stop(trainer, signum)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._evaluating = False
@@ -143,17 +143,19 @@ class PeriodicCheckpoint(Checkpoint):
 
     def _save_if_due(self, trainer: L.Trainer) -> None:
         late = trainer.is_global_zero and time.monotonic() - self._saved_at >= self.seconds
-        # All processes of a training save, or none: the first one's clock decides, or any one's signal.
-        if trainer.strategy.reduce_boolean_decision(late or bool(signals.received()), all=False):
-            if trainer.strategy.reduce_boolean_decision(bool(signals.received()), all=False):
-                self._stop(trainer)
+        signum = signals.received()
+        if trainer.world_size > 1:
+            # All processes of a training save, or none: the first one's clock decides, or any one's signal.
+            decision = torch.tensor([late, signum], device=trainer.strategy.root_device)
+            late, signum = trainer.strategy.reduce(decision, reduce_op="max").tolist()
+        if signum:
+            self._stop(trainer, signum)
+        if late:
             self._save(trainer)
 
-    def _stop(self, trainer: L.Trainer) -> None:
+    def _stop(self, trainer: L.Trainer, signum: int) -> None:
         self._save(trainer)
-        if not trainer.is_global_zero:
-            raise Stopped(0)
-        raise Stopped(signals.received(), f"Stopped after step {trainer.global_step:,}.")
+        signals.stop(signum, f"Stopped after step {trainer.global_step:,}.")
 
     def _save(self, trainer: L.Trainer) -> None:
         epochs: Any = trainer.fit_loop.epoch_progress.current

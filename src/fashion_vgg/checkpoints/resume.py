@@ -72,7 +72,7 @@ def with_recorded_overrides(argv: Sequence[str], key: str) -> list[str]:
 
 def resume_command(folder: Path) -> str:
     """The command line that resumes a run."""
-    return f"fashion-vgg train {shlex.quote(f'resume={folder}')}"
+    return launch.command_line(f"train {shlex.quote(f'resume={folder}')}")
 
 
 def resumable_checkpoints(path: Path) -> list[Path]:

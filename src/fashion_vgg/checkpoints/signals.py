@@ -2,19 +2,35 @@
 
 A signal raises `Stopped` at once, so that every ``finally`` runs. During training it is deferred to the end of the
 step, where a checkpoint is saved; a second signal raises at once.
+
+Python calls no handler while the main thread runs C code, such as a collective that waits for a process that hangs, and
+a library may catch the exception. Therefore a thread ends the command if the main thread does not.
 """
 
+import multiprocessing
+import os
 import signal
+import sys
 import threading
 from types import FrameType
+from typing import Any, NoReturn
 
-from fashion_vgg.errors import Stopped
+from fashion_vgg.config import launch
+from fashion_vgg.errors import Stopped, UserError
 
-_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]  # no Windows
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]  # no Windows
+SECONDS, SECONDS_AGAIN = 20, 5
+"""The time that the main thread has to end the command, after a signal and after a further one."""
+
+children: list[Any] = []
+"""Processes of this training, which `end` kills."""
+hint = ""
+"""How to resume, once there is a run."""
 
 _received = 0
 _exception: type[BaseException] = Stopped
-_deferred = False
+_deferred = _reported = False
+_wakeup = -1
 
 
 def listen(exception: type[BaseException] = Stopped) -> None:
@@ -23,11 +39,19 @@ def listen(exception: type[BaseException] = Stopped) -> None:
     Args:
         exception: what a signal raises; Ray's own waiting is ended by a `KeyboardInterrupt` alone.
     """
-    global _exception
+    global _exception, _wakeup
     _exception = exception
-    if threading.current_thread() is threading.main_thread():
-        for signum in _SIGNALS:
-            signal.signal(signum, _handle)
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for signum in SIGNALS:
+        signal.signal(signum, _handle)
+    if _wakeup < 0:
+        received, _wakeup = os.pipe()
+        os.set_blocking(_wakeup, False)
+        # A forked process has its own handlers, and writes into the same pipe.
+        os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
+        threading.Thread(target=_watch, args=[received], name="signals", daemon=True).start()
+    signal.set_wakeup_fd(_wakeup, warn_on_full_buffer=False)  # each signal's number is written to it at once
 
 
 def defer() -> None:
@@ -42,7 +66,7 @@ def undefer() -> None:
     global _deferred
     _deferred = False
     if _received:
-        raise Stopped(_received)
+        stop(_received)
 
 
 def received() -> int:
@@ -50,8 +74,46 @@ def received() -> int:
     return _received
 
 
+def stop(signum: int, message: str = "") -> NoReturn:
+    """Raise `Stopped` for a signal that was deferred, by this process or another one of the training."""
+    end_after(SECONDS, Stopped(signum))
+    raise Stopped(signum, message)
+
+
+def report(message: str) -> None:
+    """Print how the command ends, once: a signal that comes later changes nothing."""
+    global _reported
+    before, _reported = _reported, True
+    if not before:
+        print(message, file=sys.stderr, flush=True)
+
+
+def end_after(seconds: float, error: Stopped | UserError) -> None:
+    """End the command some seconds later, with a message and an exit status, unless the main thread has ended it."""
+    timer = threading.Timer(seconds, _end, [error])
+    timer.daemon = True
+    timer.start()
+
+
 def _handle(signum: int, frame: FrameType | None) -> None:
     global _received
     again, _received = _received, signum
-    if again or not _deferred:
+    if (again or not _deferred) and not _reported:
         raise _exception(signum)
+
+
+def _watch(received: int) -> None:
+    number = 0
+    while signums := os.read(received, 1):
+        if signums[0] in SIGNALS:
+            number += 1
+            if number > 1 or not _deferred:
+                end_after(SECONDS if number == 1 else SECONDS_AGAIN, Stopped(signums[0]))
+
+
+def _end(error: Stopped | UserError) -> None:
+    if launch.is_first_process() or not isinstance(error, Stopped):
+        report(f"{error} {hint}".strip())
+    for process in [*children, *multiprocessing.active_children()]:
+        process.kill()
+    os._exit(error.status)

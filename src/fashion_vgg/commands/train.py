@@ -13,11 +13,11 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from fashion_vgg import atomic
-from fashion_vgg.checkpoints import resume, run_folder
+from fashion_vgg.checkpoints import resume, run_folder, signals
 from fashion_vgg.config import launch, validation
 from fashion_vgg.config.app import CONF, in_sweep
 from fashion_vgg.config.error_messages import reported_errors
-from fashion_vgg.errors import CheckpointError, UserError
+from fashion_vgg.errors import CheckpointError, ProcessError, UserError
 from fashion_vgg.sweeps import command_line, job_process, multirun, sweep_folder
 
 # torch and Lightning are imported when training starts: help and mistakes take a second, and Lightning's messages go to
@@ -101,6 +101,7 @@ def start_record(cfg: DictConfig, trainer: "L.Trainer") -> None:
         (folder / result).unlink(missing_ok=True)
     run_folder.record(folder, cfg, hydra_cfg.overrides.task)
     settings: Any = OmegaConf.to_container(cfg, resolve=True)
+    tensorboard.leave_errors_to_the_main_thread()
     for logger in trainer.loggers:
         logger.log_hyperparams(settings)
     columns = tensorboard.hyperparameters(cfg, hydra_cfg.runtime.choices, hydra_cfg.overrides.task)
@@ -176,15 +177,16 @@ def _locked_folders(cfg: DictConfig) -> Iterator[None]:
 @contextmanager
 def _resume_hint(cfg: DictConfig) -> Iterator[None]:
     """Add the command that resumes the training to whatever ends it."""
+    sweep = Path(HydraConfig.get().sweep.dir)
+    command = sweep_folder.resume_command(sweep) if in_sweep() else resume.resume_command(Path(cfg.output_dir))
+    signals.hint = f"Resume with: {command}"
     try:
         yield
     except CheckpointError:
         raise
     except BaseException as error:
-        folder, kept = Path(cfg.output_dir), resume.resumable_checkpoints(Path(cfg.checkpoint.folder))
-        if kept or not isinstance(error, Exception):
+        kept = resume.resumable_checkpoints(Path(cfg.checkpoint.folder))
+        if kept or not isinstance(error, Exception) or isinstance(error, ProcessError):
             checkpoint = f"The last checkpoint is {kept[0]}. " if kept and isinstance(error, Exception) else ""
-            sweep = Path(HydraConfig.get().sweep.dir)
-            command = sweep_folder.resume_command(sweep) if in_sweep() else resume.resume_command(folder)
-            error.add_note(f"{checkpoint}Resume with: {command}")
+            error.add_note(f"{checkpoint}{signals.hint}")
         raise

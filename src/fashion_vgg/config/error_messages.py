@@ -1,15 +1,19 @@
 """Turns errors into one or two lines on stderr and an exit status, for every command."""
 
 import errno
+import io
 import os
 import re
 import shutil
 import sys
+import traceback
 from contextlib import ContextDecorator
 from pathlib import Path
 from typing import Any
 
 from fashion_vgg import streams
+from fashion_vgg.checkpoints import signals
+from fashion_vgg.config import launch
 from fashion_vgg.errors import Stopped, UserError, printable_lines
 
 
@@ -30,18 +34,22 @@ class reported_errors(ContextDecorator):  # noqa: N801 # named like the context 
         self.tracebacks_wanted = _tracebacks_wanted()
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> bool:
+        if signals.received() and not isinstance(error, Stopped | SystemExit):  # a library caught or replaced it
+            stopped = Stopped(signals.received())
+            stopped.__notes__ = getattr(error, "__notes__", [])
+            error = stopped
         read, unwritten = streams.has_reader(), streams.flush()
         if error is None or (isinstance(error, BrokenPipeError) and not read):
             if unwritten is None or not read:  # a reader may go before the end, as `head` does
                 return True
             error = UserError(f"The output cannot be written: {unwritten.strerror}.")
         if isinstance(error, Stopped):
-            if error.signum:
-                print(with_notes(error, str(error)).replace("\n", " "), file=sys.stderr)
+            if launch.is_first_process():
+                signals.report(with_notes(error, str(error)).replace("\n", " "))
             sys.exit(error.status)
         if self.tracebacks_wanted or _in_sweep() or (message := explain(error, self.command)) is None:
             return False
-        print(with_notes(error, message), file=sys.stderr)
+        signals.report(with_notes(error, message))
         sys.exit(error.status if isinstance(error, UserError) else UserError.status)
 
 
@@ -60,9 +68,9 @@ def explain(error: BaseException, command: str) -> str | None:
         case RecursionError():
             return "A value is nested too deeply, or refers to itself."
         case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EROFS | errno.EFBIG):
-            path = Path(error.filename or ".")
-            what = path if error.filename else "A file"
-            return f"{what} cannot be written: {error.strerror} ({_free_space(path)}). Use another folder or disk."
+            path = error.filename or _open_file(error)
+            free = f" ({_free_space(Path(path))})" if path else ""
+            return f"{path or 'A file'} cannot be written: {error.strerror}{free}. Use another folder or disk."
         case OSError(errno=int(), filename=str(file)):
             return f"{file}: {error.strerror}. Use another file or folder."
     if "hydra" in sys.modules:  # `runs` and `report` do without
@@ -92,6 +100,16 @@ def _in_sweep() -> bool:
     from fashion_vgg.config.app import in_sweep
 
     return in_sweep()
+
+
+def _open_file(error: OSError) -> str | None:
+    """The file that the innermost frame has open: an error of a write does not name it."""
+    for frame, _ in reversed([*traceback.walk_tb(error.__traceback__)]):
+        for value in frame.f_locals.values():
+            name = getattr(value, "name", None) if isinstance(value, io.IOBase) else None
+            if isinstance(name, str | bytes) and Path(os.fsdecode(name)).exists():  # not "<stdout>"
+                return os.fsdecode(name)
+    return None
 
 
 def _free_space(path: Path) -> str:

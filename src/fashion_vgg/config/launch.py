@@ -23,6 +23,21 @@ def is_further_process() -> bool:
     return torchrun or slurm
 
 
+def is_first_process() -> bool:
+    """Whether this process reports a training's end: its only one, or the first of several."""
+    return not is_further_process() and os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def command_line(words: str) -> str:
+    """``fashion-vgg <words>``, started in several processes as this command was, as far as the environment shows."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        if os.environ.get("GROUP_WORLD_SIZE") == "1":
+            return f"torchrun --nproc-per-node {os.environ['LOCAL_WORLD_SIZE']} -m fashion_vgg {words}"
+        return f"fashion-vgg {words} (by torchrun on each machine, as before)"
+    several = int(os.environ.get("SLURM_NTASKS", "1")) > 1
+    return f"fashion-vgg {words}{' (by srun, as before)' if several else ''}"
+
+
 def expand(argv: Sequence[str]) -> list[str]:
     """The command line of a further process, which writes no folder of its own and no log; any other's unchanged."""
     if not is_further_process():

@@ -95,7 +95,7 @@ DOMAINS: dict[str, Domain] = {
         ("optimizer.momentum optimizer.weight_decay checkpoint.every_minutes", number(0)),
         ("callbacks.slow_run_notice.longer_than_minutes", number(0)),
         ("sweep.worst", number(-math.inf)),
-        ("output_dir data.root checkpoint.folder trainer.strategy host", TEXT),
+        ("output_dir data.root checkpoint.folder host", TEXT),
         ("init_weights resume sweep.resume to weights", OPTIONAL_TEXT),
         ("tags", Domain(OmegaConf.is_list, "a list such as [first,baseline]")),
         ("model.conv_arch", list_of(_is_block, BLOCKS)),
@@ -107,6 +107,8 @@ DOMAINS: dict[str, Domain] = {
         ("sweep.objective", Domain(lambda v: str(v).startswith("val/"), "a metric of the validation split: val/acc")),
         ("sweep.trial", either(one_of(None), integer(0))),
         ("sweep.space", Domain(OmegaConf.is_dict, "a mapping of keys to the values to search")),
+        ("trainer.strategy", either(TEXT, Domain(OmegaConf.is_dict, "a class"))),
+        ("trainer.strategy.timeout_minutes", POSITIVE),
         ("trainer.accelerator", one_of("auto", "cpu", "gpu", "cuda", "mps")),
         ("trainer.devices", either(integer(1), one_of("auto"), list_of(lambda v: type(v) is int, "a list of devices"))),
         ("trainer.precision", one_of("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true")),
@@ -187,7 +189,8 @@ def _check_value(cfg: DictConfig, key: str, domain: Domain) -> None:
     parent, _, name = key.rpartition(".")
     node = OmegaConf.select(cfg, parent) if parent else cfg
     required = parent in ("checkpoint", "classifier") and parent in cfg
-    if (node is not None or required) and not isinstance(node, DictConfig):
+    named = parent in DOMAINS and DOMAINS[parent].fits(node)  # such as a strategy
+    if (node is not None or required) and not isinstance(node, DictConfig) and not named:
         raise UserError(f"{parent}={shown(node)} does not fit: it has keys of its own, such as {key}.")
     if isinstance(node, DictConfig) and name in node and not domain.fits(node[name]):
         raise UserError(f"{key}={shown(node[name])} does not fit: use {domain.values}.")

@@ -1,12 +1,13 @@
 """Ends a trial of a search that Optuna prunes."""
 
+import sys
 from typing import Any
 
 import lightning as L
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from fashion_vgg.errors import PrunedError, Stopped
+from fashion_vgg.errors import PrunedError
 
 
 class Pruner(L.Callback):
@@ -36,7 +37,7 @@ class Pruner(L.Callback):
         decided = trainer.is_global_zero and self._values and self.trial.should_prune()
         if trainer.strategy.reduce_boolean_decision(bool(decided), all=False):
             if not trainer.is_global_zero:
-                raise Stopped(0)
+                sys.exit()
             raise PrunedError(f"Pruned after epoch {trainer.current_epoch}: other trials were better by then.")
 
     def state_dict(self) -> dict[str, Any]:

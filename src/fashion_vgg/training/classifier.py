@@ -133,21 +133,20 @@ class ImageClassifier(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, **options, **monitor}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        # Within an epoch: its sums so far, over all processes.
-        with self.train_metrics.sync_context():
-            checkpoint["train_metrics"] = self.train_metrics.sums
+        # Within an epoch: its sums so far.
+        strategy = self.trainer.strategy
         evaluated = self.metrics_of(self.eval_stage)  # several times within an epoch with val_check_interval
-        with evaluated.sync_context():
-            checkpoint["eval_metrics"] = evaluated.sums if evaluated.update_called else None
+        checkpoint["train_metrics"] = self.train_metrics.saved(strategy)
+        sums = evaluated.saved(strategy)
+        checkpoint["eval_metrics"] = sums if evaluated.update_called else None
         checkpoint["lr"] = self._lr
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] = matching(checkpoint["state_dict"], self)
         self._lr = checkpoint["lr"]
-        if self.global_rank == 0:
-            self.train_metrics.sums = checkpoint["train_metrics"]
-            if checkpoint["eval_metrics"]:
-                self.metrics_of(self.eval_stage).sums = checkpoint["eval_metrics"]
+        self.train_metrics.restore(checkpoint["train_metrics"], self.trainer.strategy)
+        if sums := checkpoint["eval_metrics"]:
+            self.metrics_of(self.eval_stage).restore(sums, self.trainer.strategy)
 
     @property
     def eval_stage(self) -> Stage:

@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 
 from fashion_vgg.data import FashionMNISTDataModule
-from fashion_vgg.errors import TrainingError, UserError
+from fashion_vgg.errors import ProcessError, UserError
 
 
 @contextmanager
 def friendly_errors(trainer: L.Trainer, module: Any, data: FashionMNISTDataModule) -> Iterator[None]:
-    """Raise TrainingError if a loader process fails, UserError with a batch size that fits if memory runs out."""
+    """Raise ProcessError if a loader process fails, UserError with a batch size that fits if memory runs out."""
     try:
         yield
         return
@@ -25,7 +25,7 @@ def friendly_errors(trainer: L.Trainer, module: Any, data: FashionMNISTDataModul
             for worker in multiprocessing.active_children():
                 worker.kill()  # the program would wait at its end for one that hangs
             cause = str(error).partition(". ")[0].strip().removesuffix(".")
-            raise TrainingError(f"A loader process failed: {cause} (data.num_workers={data.num_workers}).") from error
+            raise ProcessError(f"A loader process failed: {cause} (data.num_workers={data.num_workers}).") from error
         if not is_out_of_memory(error):
             raise
     # After the handler: its error holds on to the step's tensors.

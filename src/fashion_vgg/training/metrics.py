@@ -36,15 +36,22 @@ class EpochMetrics(Metric):
     def compute(self) -> dict[str, Tensor]:
         return {f"{self.stage}/loss": self.loss / self.images, f"{self.stage}/acc": self.correct / self.images}
 
-    @property
-    def sums(self) -> dict[str, Tensor]:
-        """The state, to save and to restore."""
-        return {name: getattr(self, name).clone() for name in self._defaults}
-
-    @sums.setter
-    def sums(self, sums: dict[str, Tensor]) -> None:
+    def saved(self, strategy: Any) -> dict[str, Tensor]:
+        """The sums of each process, ``(processes,)``: continued from their total, they would be rounded differently."""
+        sums = {}
         for name in self._defaults:
-            setattr(self, name, sums[name].reshape(()).to(self.device))
+            row = getattr(self, name).new_zeros(strategy.world_size)
+            row[strategy.global_rank] = getattr(self, name)
+            sums[name] = strategy.reduce(row, reduce_op="sum")
+        return sums
+
+    def restore(self, saved: dict[str, Tensor], strategy: Any) -> None:
+        """Restore a process's sums; if the number of processes has changed, the first one's are the total."""
+        for name, row in saved.items():
+            if len(row) == strategy.world_size:
+                setattr(self, name, row[strategy.global_rank].to(self.device))
+            elif strategy.global_rank == 0:
+                setattr(self, name, row.sum().to(self.device))
         self._update_count = 1  # or torchmetrics warns that there is nothing to compute
 
     def _apply(self, *args: Any, **kwargs: Any) -> "EpochMetrics":

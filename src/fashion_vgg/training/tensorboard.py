@@ -1,6 +1,7 @@
 """What TensorBoard shows of a run besides its curves: hyperparameters, and which curves share a chart."""
 
 import re
+import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ import lightning as L
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import loggers
 from omegaconf import DictConfig, OmegaConf
+from tensorboard.summary.writer.event_file_writer import _AsyncWriterThread
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
@@ -77,6 +79,16 @@ def _date_before(folder: Path, now: int) -> None:
     if any(int(match[1]) >= now for match in files):
         for age, match in enumerate(reversed(files), start=1):
             (folder / match[0]).rename(folder / f"events.out.tfevents.{now - age:010d}{match[2]}")
+
+
+def leave_errors_to_the_main_thread() -> None:
+    """Print no traceback of TensorBoard's thread: the main thread raises its error, such as of a full disk."""
+
+    def hook(args: Any) -> None:
+        if not isinstance(args.thread, _AsyncWriterThread):
+            threading.__excepthook__(args)
+
+    threading.excepthook = hook
 
 
 def writers(trainer: L.Trainer) -> Iterator[SummaryWriter]:
