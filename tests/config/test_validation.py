@@ -25,6 +25,7 @@ VALID = [
     ("init_weights", None),
     ("data.mean", 0.449),
     ("trainer.devices", "auto"),
+    ("trainer.strategy", "ddp_find_unused_parameters_true"),
     ("trainer.devices", [0, 1]),
     ("trainer.limit_train_batches", 20),
     ("trainer.limit_train_batches", 0.5),

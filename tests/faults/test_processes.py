@@ -87,11 +87,11 @@ def test_a_signal_before_two_processes_have_met_ends_both(
 def test_a_process_that_hangs_ends_the_training_after_a_time(
     small: list[str], training: MakeTraining, tmp_path: Path, survived: Survived
 ) -> None:
-    run = training(tmp_path / "run", [*small, *TWO, "trainer.max_epochs=1000", "trainer.strategy.timeout_minutes=0.5"])
+    run = training(tmp_path / "run", [*small, *TWO, "trainer.max_epochs=1000", "trainer.strategy.timeout_minutes=2"])
     process = run.start()
     second = in_an_epoch(process)
     os.kill(second, signal.SIGSTOP)
-    done = process.result(timeout=90)
+    done = process.result(timeout=200)
     assert done.returncode == 1, done
     how = rf"The last checkpoint is \S+\. Resume with: fashion-vgg train resume={run.folder}\n"
     assert re.fullmatch(rf"Another process of the training died or hangs: Timed out .*\.\n{how}", done.stderr), done
