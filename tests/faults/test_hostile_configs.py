@@ -102,6 +102,20 @@ def test_a_hostile_stored_config_runs_nothing(fashion_vgg: Command, tmp_path: Pa
     survived("a hostile stored configuration runs nothing", done + 1, done + 1)
 
 
+def test_another_name_of_hydras_own_package_runs_nothing(
+    fashion_vgg: Command, tmp_path: Path, survived: Survived
+) -> None:
+    marker, option = tmp_path / "marker", tmp_path / "conf" / "group" / "option.yaml"
+    option.parent.mkdir(parents=True)
+    touch = {"_target_": "pathlib.Path.touch", "self": {"_target_": "pathlib.Path", "_args_": [str(marker)]}}
+    option.write_text("# @package _global_.hydra\n" + OmegaConf.to_yaml({"callbacks": {"evil": touch}}))
+    refused = fashion_vgg("train", f"--config-dir={tmp_path}/conf", "+group=option", root=tmp_path)
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1), refused
+    assert "can run code: refused" in refused.stderr
+    assert not marker.exists()
+    survived("a hostile stored configuration runs nothing", 1, 1)
+
+
 def test_a_target_in_an_interpolation_is_checked() -> None:
     for hidden in ("${oc.create:'{_target_: os.system}'}", "${evil}"):
         cfg = OmegaConf.create({"model": hidden, "evil": {"_target_": "os.system"}})
@@ -129,6 +143,11 @@ def test_targets_are_checked_again_after_the_precision_is_chosen(tmp_path: Path)
         "# @package   hydra.callbacks\nevil: {_target_: os.system}",
         "defaults: [{evil@hydra.callbacks.evil: default}]",
         "hydra: {searchpath: '${evil}'}",
+        "# @package _global_.hydra\ncallbacks: {evil: {_target_: os.system}}",
+        "\n#   @package a._global_.hydra.callbacks\nevil: {_target_: os.system}",
+        "defaults: [{evil@_global_.hydra.callbacks.evil: default}]",
+        "hydra: {job: {env_set: {FASHION_VGG_TRUST: os}}}",
+        "# @package hydra.job.env_set\nFASHION_VGG_TRUST: os",
     ],
 )
 def test_hydra_settings_that_can_run_code_are_refused(tmp_path: Path, text: str) -> None:
@@ -151,3 +170,34 @@ def test_every_shipped_target_is_allowed() -> None:
     shipped = set(re.findall(r"^\s*_target_: (.*)$", text, re.MULTILINE)) - {"fashion_vgg.sweeps.RecordSweep"}
     assert len(shipped) > 10
     targets.check(OmegaConf.create({str(index): {"_target_": target} for index, target in enumerate(shipped)}))
+
+
+@pytest.mark.parametrize(
+    "defaults",
+    [
+        "[../other/option]",
+        "[{group: ../../other/option}]",
+        "[/../other/option]",
+        "[//etc/option]",
+        "[{//etc: option}]",
+        "[{dot: .}, {group: '${dot}${dot}/../other/option'}]",
+        "[{dot: .}, {group: '${dot}${dot}'}]",
+    ],
+)
+def test_files_outside_of_the_checked_folder_are_refused(tmp_path: Path, defaults: str) -> None:
+    (tmp_path / "some.yaml").write_text(f"defaults: {defaults}")
+    with pytest.raises(UserError, match="outside of the folder"):
+        targets.check_config_folders(["-cd", str(tmp_path)])
+
+
+def test_a_link_to_an_unchecked_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "group").symlink_to(tmp_path)
+    with pytest.raises(UserError, match="is a link to another folder"):
+        targets.check_config_folders(["-cd", str(tmp_path / "conf")])
+
+
+def test_defaults_within_the_checked_folder_are_allowed(tmp_path: Path) -> None:
+    text = "defaults: [a: x, /b@c: '${a}', optional d: [x, y], override hydra/job_logging: plain, _self_]"
+    (tmp_path / "some.yaml").write_text(text)
+    targets.check_config_folders(["-cd", str(tmp_path)])

@@ -48,7 +48,9 @@ def load(path: Path) -> dict[str, Any]:
     content = read(path)
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), Mapping):
         raise UserError(f"{path} is not a training's checkpoint: it has no state_dict.")
-    if other := next((item[0] for item in content["state_dict"].items() if not is_named_tensor(item)), None):
+    # A module of the user may have extra state of any type.
+    parts = [item for item in content["state_dict"].items() if not str(item[0]).endswith("_extra_state")]
+    if other := next((item[0] for item in parts if not is_named_tensor(item)), None):
         raise UserError(f"{path} is not a training's checkpoint: {other} in its state_dict is no tensor.")
     check_finite(content["state_dict"], path)
     return content
@@ -70,10 +72,8 @@ def read(path: Path, legacy_format: bool = False) -> Any:
     if not path.is_file():
         raise UserError(f"{path}: no such file. A checkpoint is a file on this machine.")
     try:
-        if zipfile.is_zipfile(path) or not legacy_format:
-            with zipfile.ZipFile(path) as archive:
-                if damaged := archive.testzip():
-                    raise zipfile.BadZipFile(damaged)
+        if b"\nbytearray\n" in _pickles(path, legacy_format):  # torch allows this call, of any amount of memory
+            raise pickle.UnpicklingError
         with warnings.catch_warnings(action="ignore"):  # torch warns of foreign pickles; the error follows
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -90,12 +90,32 @@ def is_named_tensor(item: tuple[Any, Any]) -> bool:
     return isinstance(name, str) and isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
 
 
+def _pickles(path: Path, legacy_format: bool) -> bytes:
+    """The pickles of an archive; BadZipFile if a part is altered, or was compressed, as no part of `torch.save` is."""
+    if legacy_format and not zipfile.is_zipfile(path):
+        return path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        parts = archive.infolist()
+        if sum(part.file_size for part in parts) > path.stat().st_size or archive.testzip():
+            raise zipfile.BadZipFile
+        return b"".join(archive.read(part) for part in parts if part.filename.endswith(".pkl"))
+
+
 def not_finite(state: Mapping[str, Any]) -> str | None:
     """The name of the first tensor with a NaN or an infinity, if there is one."""
-    return next((name for name, value in state.items() if not torch.isfinite(value).all()), None)
+    tensors = ((name, value) for name, value in state.items() if isinstance(value, Tensor))
+    return next((name for name, value in tensors if not torch.isfinite(value).all()), None)
 
 
 def check_finite(state: Mapping[str, Any], path: Path) -> None:
-    """Raise UserError if a weight of a file is NaN or infinite."""
-    if name := not_finite(state):
+    """Raise UserError if a file's weights are not named and dense, or if one is NaN or infinite."""
+    if not all(isinstance(name, str) and name.isprintable() for name in state):
+        raise UserError(f"{path} holds no weights: a name in its state_dict is not a text.")
+    try:
+        if any(value.nbytes > path.stat().st_size for value in state.values() if isinstance(value, Tensor)):
+            raise UserError(f"{path} holds no weights: a tensor is larger than the file.")
+        name = not_finite(state)
+    except RuntimeError as error:  # sparse, quantized, packed, or without data
+        raise UserError(f"{path} holds no weights: a tensor is not dense.") from error
+    if name:
         raise UserError(f"{path}: {name} is not finite, since its training diverged.")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fashion_vgg import atomic
-from fashion_vgg.errors import UserError
+from fashion_vgg.errors import UserError, printable
 
 Card = dict[str, Any]
 """The description of a network, as JSON; see `fashion_vgg.inference.model_card`."""
@@ -36,8 +36,8 @@ def read(path: Path) -> tuple[dict[str, Tensor], Card]:
     card = read_card(path)
     try:
         state = safetensors.torch.load(path.read_bytes())
-    except safetensors.SafetensorError as error:
-        raise UserError(f"{path} is truncated or altered ({error}).") from error
+    except Exception as error:  # a KeyError of a type that torch lacks, a TypeError of a size
+        raise _altered(path, error) from error
     if _sha256(state, card) != card.get("sha256"):
         raise UserError(f"{path} is truncated or altered: its SHA-256 is not the one in its metadata.")
     return state, card
@@ -53,12 +53,16 @@ def read_card(path: Path) -> Card:
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror or error}).") from error
     except (safetensors.SafetensorError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is truncated or altered ({error}).") from error
+        raise _altered(path, error) from error
     except KeyError:
         raise UserError(f"{path} has no description of its network: use a file of `fashion-vgg export`.") from None
     if not isinstance(card, dict):
         raise UserError(f"{path} is truncated or altered: its description is no mapping.")
     return card
+
+
+def _altered(path: Path, error: Exception) -> UserError:
+    return UserError(printable(f"{path} is truncated or altered ({str(error)[:200]})."))
 
 
 def _sha256(state: Mapping[str, Tensor], card: Card) -> str:

@@ -46,7 +46,8 @@ def job_name(overrides: Sequence[str], swept: Collection[str]) -> str:
     if name == full.replace("/", "+") and "+" not in full and len(name.encode()) <= _MAX_BYTES:
         return name
     short = name.encode()[:_MAX_BYTES].decode(errors="ignore")
-    return f"{short}-{hashlib.sha256(full.encode()).hexdigest()[:8]}"
+    digest = hashlib.sha256(full.encode(errors="surrogatepass"))  # a word may have bytes that are not UTF-8
+    return f"{short}-{digest.hexdigest()[:8]}"
 
 
 def _described(overrides: Sequence[str]) -> str:

@@ -95,7 +95,8 @@ def safe_overrides(words: Any) -> list[str]:
 
     Hydra's own keys can run code, so a file may not set them.
     """
-    return [word for word in (words if isinstance(words, list) else []) if _SAFE.fullmatch(str(word))]
+    listed = words if isinstance(words, list) else []
+    return [word for word in listed if isinstance(word, str) and _SAFE.fullmatch(word)]
 
 
 def flatten(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -29,7 +29,11 @@ TRUSTED = "FASHION_VGG_TRUST"
 
 _RECORD_SWEEP = "fashion_vgg.sweeps.RecordSweep"
 _CAN_RUN_CODE = ("callbacks", "job_logging", "hydra_logging", "searchpath")
-"""Keys of Hydra's own configuration."""
+"""Keys of Hydra's own configuration; also ``job.env_set``, since environment variables include `TRUSTED`."""
+_OF_HYDRA = r"[\w.]*\bhydra\b"
+"""A package of Hydra's own configuration, also ``_global_.hydra``."""
+_UNCHECKED_FILE = r"""\.\.|//|[^'"]\$\{|\$\{[^}]*\}[^'"]"""
+"""In a defaults list: outside of the folder, also by a part of a name that is an interpolation."""
 _LOGGING_TEXTS = ("filename", "format", "datefmt", "level")
 """Keys of a logging configuration that may hold interpolations."""
 
@@ -56,8 +60,11 @@ def check_config_folders(argv: Sequence[str]) -> None:
         flag, _, value = word.partition("=")
         if flag in flags:
             folder = Path(value or following)
-            for path in sorted(folder.rglob("*.yaml")):
-                _check_file(path, in_hydra_group="hydra" in path.relative_to(folder).parts[:-1])
+            for path in sorted(folder.rglob("*")):
+                if path.is_symlink() and path.is_dir():
+                    raise UserError(f"{path} is a link to another folder, whose files are not checked: refused.")
+                if path.suffix == ".yaml":
+                    _check_file(path, in_hydra_group="hydra" in path.relative_to(folder).parts[:-1])
 
 
 def _check_file(path: Path, in_hydra_group: bool) -> None:
@@ -71,13 +78,19 @@ def _check_file(path: Path, in_hydra_group: bool) -> None:
         return
     if not isinstance(content, dict):
         return
-    if "@hydra" in str(content.get("defaults")):
+    defaults = str(content.get("defaults"))
+    if re.search(rf"@{_OF_HYDRA}", defaults):
         raise UserError(f"{path}: its defaults change Hydra's own configuration, which can run code: refused.")
+    if re.search(_UNCHECKED_FILE, defaults):
+        raise UserError(f"{path}: its defaults may name a file outside of the folder, which is not checked: refused.")
     hydra_node = content.get("hydra", {})
-    if in_hydra_group or re.search(r"@package\s+hydra", text):
-        settings: dict[str, Any] = {"": content}
+    package = re.search(rf"@package\s+{_OF_HYDRA}(\S*)", text)
+    if in_hydra_group or package:
+        settings: dict[str, Any] = {"env_set" if package and "env_set" in package[1] else "": content}
     elif isinstance(hydra_node, dict):
+        job = hydra_node.get("job")
         settings = {key: hydra_node.get(key) for key in _CAN_RUN_CODE}
+        settings["job"] = {"env_set": job.get("env_set")} if isinstance(job, dict) else job
     else:
         settings = {"": "${"}
     for key, node in settings.items():
@@ -86,7 +99,7 @@ def _check_file(path: Path, in_hydra_group: bool) -> None:
 
 
 def _runs_code(key: str, node: Any) -> bool:
-    if key == "searchpath":
+    if key in ("searchpath", "env_set"):
         return bool(node)
     if isinstance(node, list):
         return any(_runs_code("", item) for item in node)
