@@ -9,7 +9,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 TIMES = {"images_per_sec", "training/images_per_sec", "seconds", "wall_seconds", "git_commit", "overrides"}
-PATHS = {"dirpath", "best_model_path", "kth_best_model_path", "best_k_models", "last_model_path"}
+PATHS = {"run", "dirpath", "best_model_path", "kth_best_model_path", "best_k_models", "last_model_path"}
 # Counts of the steps of the current epoch: Lightning reads the totals only, and omits these when it starts an epoch.
 # It counts a schedule by the epoch after the epoch's checkpoint, and never reads that.
 UNREAD = (
