@@ -135,11 +135,13 @@ def variables(pid: int) -> list[list[str]]:
 def test_two_processes_resume_exactly(
     small: list[str], training: MakeTraining, tmp_path: Path, survived: Survived, fault: signal.Signals
 ) -> None:
-    whole, stopped = (training(tmp_path / name / "run", [*small, *TWO]) for name in ("whole", "stopped"))
+    # A sum of many losses shows a difference in rounding.
+    overrides = [*small, *TWO, "trainer.limit_train_batches=100"]
+    whole, stopped = (training(tmp_path / name / "run", overrides) for name in ("whole", "stopped"))
     assert whole.run().returncode == 0
     process = stopped.start()
     second = in_an_epoch(process)
-    time.sleep(0.3)
+    time.sleep(2)
     os.kill(second, fault)
     assert process.result().returncode == (143 if fault == signal.SIGTERM else 1)
     done = stopped.resume()

@@ -2,6 +2,7 @@
 
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
@@ -176,6 +177,17 @@ def test_an_epochs_loss_is_summed_in_float32_in_any_precision() -> None:
 
 def curves_of(axes: Any) -> dict[str, list[list[float]]]:
     return {str(line.get_label()): np.asarray(line.get_xydata()).tolist() for line in axes.lines}
+
+
+def test_each_process_restores_its_own_sums_and_a_single_one_their_total() -> None:
+    saved = {"loss": torch.tensor([0.25, 0.5]), "correct": torch.tensor([3, 4]), "images": torch.tensor([8, 8])}
+    for rank in range(2):
+        metrics = EpochMetrics("train")
+        metrics.restore(saved, SimpleNamespace(world_size=2, global_rank=rank))
+        assert {name: getattr(metrics, name) for name in saved} == {name: row[rank] for name, row in saved.items()}
+    single = EpochMetrics("train")
+    single.restore(saved, SimpleNamespace(world_size=1, global_rank=0))
+    assert single.compute() == {"train/loss": 0.75 / 16, "train/acc": 7 / 16}
 
 
 def test_the_result_plot_has_the_rows_points() -> None:

@@ -10,6 +10,7 @@ a library may catch the exception. Therefore a thread ends the command if the ma
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import threading
 from types import FrameType
@@ -23,14 +24,14 @@ SECONDS, SECONDS_AGAIN = 20, 5
 """The time that the main thread has to end the command, after a signal and after a further one."""
 
 children: list[Any] = []
-"""Processes of this training, which `end` kills."""
+"""Further processes of the training, which are killed if the main thread does not end the command."""
 hint = ""
 """How to resume, once there is a run."""
 
 _received = 0
 _exception: type[BaseException] = Stopped
 _deferred = _reported = False
-_wakeup = -1
+_wakeup: socket.socket | None = None
 
 
 def listen(exception: type[BaseException] = Stopped) -> None:
@@ -45,13 +46,13 @@ def listen(exception: type[BaseException] = Stopped) -> None:
         return
     for signum in SIGNALS:
         signal.signal(signum, _handle)
-    if _wakeup < 0:
-        received, _wakeup = os.pipe()
-        os.set_blocking(_wakeup, False)
-        # A forked process has its own handlers, and writes into the same pipe.
-        os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
-        threading.Thread(target=_watch, args=[received], name="signals", daemon=True).start()
-    signal.set_wakeup_fd(_wakeup, warn_on_full_buffer=False)  # each signal's number is written to it at once
+    if not _wakeup:
+        numbers, _wakeup = socket.socketpair()
+        _wakeup.setblocking(False)
+        if hasattr(os, "register_at_fork"):  # a forked process would write its own signals into it
+            os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
+        threading.Thread(target=_watch, args=[numbers], name="signals", daemon=True).start()
+    signal.set_wakeup_fd(_wakeup.fileno(), warn_on_full_buffer=False)  # it receives each signal's number at once
 
 
 def defer() -> None:
@@ -102,13 +103,13 @@ def _handle(signum: int, frame: FrameType | None) -> None:
         raise _exception(signum)
 
 
-def _watch(received: int) -> None:
-    number = 0
-    while signums := os.read(received, 1):
-        if signums[0] in SIGNALS:
-            number += 1
-            if number > 1 or not _deferred:
-                end_after(SECONDS if number == 1 else SECONDS_AGAIN, Stopped(signums[0]))
+def _watch(numbers: socket.socket) -> None:
+    again = False
+    while received := numbers.recv(1):
+        if received[0] in SIGNALS:
+            if again or not _deferred:
+                end_after(SECONDS_AGAIN if again else SECONDS, Stopped(received[0]))
+            again = True
 
 
 def _end(error: Stopped | UserError) -> None:
