@@ -31,10 +31,13 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_sweep_deletes_the_files_of_killed_processes(tmp_path: Path) -> None:
     atomic.write(tmp_path / "file", "whole")
-    (tmp_path / ".file.123.part").write_text("half")
-    (tmp_path / ".lock").touch()
+    (tmp_path / ".file.123.fashion-vgg.part").write_text("half")
+    kept = {"file", ".lock", ".movie.mkv.part", ".file.x.fashion-vgg.part", ".folder.1.fashion-vgg.part"}
+    for name in kept - {".folder.1.fashion-vgg.part"}:
+        (tmp_path / name).touch()
+    (tmp_path / ".folder.1.fashion-vgg.part").mkdir()
     atomic.sweep(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"file", ".lock"}
+    assert {path.name for path in tmp_path.iterdir()} == kept
 
 
 def test_errors_name_the_file(tmp_path: Path) -> None:

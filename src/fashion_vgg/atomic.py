@@ -1,5 +1,6 @@
-"""Atomic file writes."""
+"""Atomic file writes, and what the file system must have for them and for locks."""
 
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -49,9 +50,17 @@ def sweep(folder: Path) -> None:
             path.unlink()
 
 
+def lacks_locks(error: OSError) -> bool:
+    """Whether an error says that a file could be opened, but that its file system has no locks."""
+    return error.filename is None and error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
+
+
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems sync files alone
+            raise
     finally:
         os.close(descriptor)

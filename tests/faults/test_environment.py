@@ -99,7 +99,7 @@ def test_a_limit_on_file_sizes_is_reported(
     fashion_vgg: Command, small: list[str], run: Path, tmp_path: Path, survived: Survived
 ) -> None:
     root, program = tmp_path / "limited", ["-c", LIMITED]
-    too_large = r"cannot be written: File too large \("
+    too_large = r"cannot be written: File too large\."
     training = fashion_vgg.start("FSIZE=100000", "train", *small, "hydra.run.dir=run", program=program, root=root)
     refused(training, rf"run/last\.ckpt {too_large}", lines=2)
     assert not (root / "run" / "last.ckpt").exists()

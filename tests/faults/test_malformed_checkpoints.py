@@ -7,11 +7,10 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 
 from tests.conftest import Command, Survived
-from tests.faults.conftest import LONG, Training
+from tests.faults.conftest import LONG, MakeTraining, Training
 
 Change = Callable[[Any], Any]
 
@@ -79,12 +78,6 @@ OF_TRAININGS: dict[str, Change] = {
 SHORT = ("no callbacks", "progress without batches", "NaN in the optimizer", "no momentum")
 
 
-@pytest.fixture
-def good(undisturbed: Training) -> dict[str, Any]:
-    content: dict[str, Any] = torch.load(undisturbed.folder / "last.ckpt", weights_only=True)
-    return content
-
-
 def refused(command: Command, args: list[str], root: Path, path: Path, name: str) -> None:
     done = command(*args, root=root)
     assert done.returncode == 2, (name, done)
@@ -93,7 +86,6 @@ def refused(command: Command, args: list[str], root: Path, path: Path, name: str
 
 
 def test_malformed_weights_are_refused(
-    good: dict[str, Any],
     undisturbed: Training,
     fashion_vgg: Command,
     small: list[str],
@@ -101,14 +93,16 @@ def test_malformed_weights_are_refused(
     survived: Survived,
 ) -> None:
     run = shutil.copytree(undisturbed.folder, tmp_path / "run")
+    good = torch.load(run / "last.ckpt", weights_only=True)
     for name, change in OF_WEIGHTS.items():
         content = change(deepcopy(good))
         torch.save(content, run / "last.ckpt")
         torch.save(content["state_dict"] if isinstance(content, dict) else content, run / "weights.pth")
-        lines = [(["predict", f"{run}/result.png", f"weights={run}"], "last.ckpt")]
+        last = run / "last.ckpt"
+        lines = [(["predict", f"{run}/result.png", f"weights={last}"], "last.ckpt")]
         if LONG or name == "integer weights":
-            lines += [(["test", f"weights={run}"], "last.ckpt"), (["train", f"resume={run}"], "last.ckpt")]
-            lines += [(["train", *small, f"init_weights={run}"], "last.ckpt")]
+            lines += [(["test", f"weights={last}"], "last.ckpt"), (["train", f"resume={run}"], "last.ckpt")]
+            lines += [(["train", *small, f"init_weights={last}"], "last.ckpt")]
             lines += [(["train", *small, f"init_weights={run}/weights.pth"], "weights.pth")]
         for args, file in lines:
             refused(fashion_vgg, args, tmp_path, run / file, name)
@@ -116,9 +110,14 @@ def test_malformed_weights_are_refused(
 
 
 def test_a_malformed_checkpoint_of_a_training_is_refused(
-    good: dict[str, Any], undisturbed: Training, fashion_vgg: Command, tmp_path: Path, survived: Survived
+    training: MakeTraining, small: list[str], fashion_vgg: Command, tmp_path: Path, survived: Survived
 ) -> None:
-    run = shutil.copytree(undisturbed.folder, tmp_path / "run")
+    killed = training(tmp_path / "run", small)
+    killed.kill_when_saved()
+    run = killed.folder
+    good = torch.load(run / "last.ckpt", weights_only=True)
+    for older in run.glob("last-*.ckpt"):
+        older.unlink()
     names = [*OF_TRAININGS] if LONG else SHORT
     for name in names:
         torch.save(OF_TRAININGS[name](deepcopy(good)), run / "last.ckpt")

@@ -1,11 +1,12 @@
 """A run's folder: its files, what a training records in it, and the lock that the training holds."""
 
 import json
+import logging
 import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 from fashion_vgg import atomic
 from fashion_vgg.config.overrides import key_of
 from fashion_vgg.errors import LockedError
+
+log = logging.getLogger(__name__)
 
 CONFIG = "config.yaml"
 """The resolved configuration, written before training starts: a folder without it cannot be resumed."""
@@ -57,6 +60,8 @@ def record_overrides(folder: Path, overrides: Sequence[str]) -> None:
 def lock(folder: Path, activity: str = "training") -> AbstractContextManager[object]:
     """Lock a folder until the end of a ``with`` block, or of the process, which may lock it several times.
 
+    On a file system without locks, such as some network storage, a warning is logged instead.
+
     Raises:
         LockedError: another process holds the lock.
     """
@@ -65,6 +70,16 @@ def lock(folder: Path, activity: str = "training") -> AbstractContextManager[obj
         return _file_lock(folder.absolute() / LOCK).acquire(timeout=1, poll_interval=0.01)
     except Timeout:
         raise LockedError(f"{folder}: another process is {activity} there.") from None
+    except OSError as error:
+        if not atomic.lacks_locks(error):
+            raise
+        _warn_without_locks(folder.absolute(), error.strerror)
+        return nullcontext()
+
+
+@cache  # once for each folder
+def _warn_without_locks(folder: Path, reason: str | None) -> None:
+    log.warning("%s cannot be locked (%s): start no second process there.", folder, reason)
 
 
 @cache
@@ -79,8 +94,10 @@ def is_locked(folder: Path) -> bool:
     try:
         with FileLock(folder / LOCK, blocking=False):
             return False
-    except (Timeout, OSError):
+    except Timeout:
         return True
+    except OSError as error:
+        return not atomic.lacks_locks(error)
 
 
 @contextmanager

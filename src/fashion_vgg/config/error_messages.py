@@ -69,7 +69,7 @@ def explain(error: BaseException, command: str) -> str | None:
             return "A value is nested too deeply, or refers to itself."
         case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EROFS | errno.EFBIG):
             path = error.filename or _open_file(error)
-            free = f" ({_free_space(Path(path))})" if path else ""
+            free = f" ({_free_space(Path(path))})" if path and error.errno == errno.ENOSPC else ""
             return f"{path or 'A file'} cannot be written: {error.strerror}{free}. Use another folder or disk."
         case OSError(errno=int(), filename=str(file)):
             return f"{file}: {error.strerror}. Use another file or folder."

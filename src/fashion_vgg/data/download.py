@@ -8,6 +8,7 @@ import tempfile
 import threading
 import urllib.request
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
@@ -37,13 +38,23 @@ def fetch(root: Path) -> None:
         if fashion_mnist.find(root):
             return
         root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / ".fetch.lock"):
+        with _locked(root / ".fetch.lock"):
             if not fashion_mnist.find(root):
                 _fetch_locked(root)
     except OSError as error:
         remedy = "free disk space there, or choose another folder with data.root=<folder>."
         problem = f"Fashion-MNIST cannot be written to {root} ({error.strerror or error})"
         raise UserError(f"{problem}: {remedy}") from error
+
+
+def _locked(path: Path) -> AbstractContextManager[object]:
+    """A lock; none on a file system without locks, where two processes may both download."""
+    try:
+        return FileLock(path).acquire()
+    except OSError as error:
+        if not atomic.lacks_locks(error):
+            raise
+        return nullcontext()
 
 
 def _fetch_locked(root: Path) -> None:
