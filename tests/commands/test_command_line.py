@@ -2,7 +2,6 @@
 
 import importlib
 import re
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -101,13 +100,6 @@ def test_a_truncated_data_file_is_reported(fashion_vgg: Command, tiny: list[str]
 
 
 @pytest.mark.long
-def test_runs_that_start_in_the_same_second_have_their_own_folders(fashion_vgg: Command, tmp_path: Path) -> None:
-    """Hydra makes the folder first, so runs that fail at once are enough."""
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: fashion_vgg("train", "batch_size=0", root=tmp_path), range(8)))
-    assert len(list(tmp_path.glob("outputs/train/*/*/.hydra"))) == 8
-
-
 def test_help_lists_the_groups_and_common_overrides(fashion_vgg: Command) -> None:
     for command, taken in (
         ("describe", {"model", "optimizer", "scheduler", "experiment"}),
