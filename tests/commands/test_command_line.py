@@ -150,14 +150,6 @@ def test_fetch_verifies_the_files(fashion_vgg: Command, data_root: Path) -> None
     assert re.fullmatch(r"train: 60,000 images in .*\ntest: 10,000 images in .*\n", done.stdout)
 
 
-@pytest.mark.long
-def test_a_sweep_of_several_processes_is_refused(fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
-    done = fashion_vgg("train", "-m", *tiny, "trainer=ddp", "trainer.accelerator=cpu", "seed=0,1", root=tmp_path)
-    assert done.returncode == 1
-    assert "A sweep trains each network in one process" in done.stderr
-    assert len(list(tmp_path.glob("outputs/sweeps/*/*"))) == 1
-
-
 def test_runs_of_a_sweep_have_their_own_folders_whatever_is_swept(fashion_vgg: Command, tmp_path: Path) -> None:
     long = "callbacks.slow_run_notice.quick_command=" + "x" * 250
     done = fashion_vgg("train", "-m", "data.root=/a,/b", "batch_size=0", long, root=tmp_path)

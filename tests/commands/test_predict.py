@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -187,8 +188,9 @@ def test_a_run_without_a_checkpoint_is_reported(fashion_vgg: Command, run: Path,
 
 
 def test_an_unfinished_run_is_used_and_said_to_be(fashion_vgg: Command, run: Path, tmp_path: Path) -> None:
-    for name in ("config.yaml", "last.ckpt"):
-        (tmp_path / name).write_bytes((run / name).read_bytes())
+    shutil.copytree(run, tmp_path, dirs_exist_ok=True)
+    for name in ("summary.json", "best.ckpt"):
+        (tmp_path / name).unlink(missing_ok=True)
     done = fashion_vgg("predict", str(run / "result.png"), f"weights={tmp_path}")
     assert done.returncode == 0, done.stderr
     assert done.stderr == f"Weights: {tmp_path / 'last.ckpt'}, fashion-vgg train (not finished)\n"

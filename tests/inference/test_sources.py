@@ -19,7 +19,7 @@ def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def with_validation(folder: Path, accuracy: float) -> Path:
     row = {"epoch": 1, "val/acc": accuracy, "test/acc": 1 - accuracy}
-    return leave(folder, [], [row], final=row, best=row)
+    return leave(folder, [], [row], final=row, best=row, wall_seconds=1.0)
 
 
 def test_without_a_finished_run_the_weights_in_the_package_are_used(outputs: Path) -> None:

@@ -311,6 +311,11 @@ class TestCommandLine:
         with pytest.raises(UserError, match=r"experiment=glob\(kernel/\*\): no such config. Available: accuracy_93, "):
             command_line.expand(["-m", "experiment=glob(kernel/*)"])
 
+    def test_torchrun_starts_no_sweep(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+        with pytest.raises(UserError, match="Start a sweep without torchrun"):
+            command_line.expand(["-m", "seed=0,1"])
+
     def test_a_sweep_of_no_jobs_is_an_error(self, fashion_vgg: Command, tmp_path: Path) -> None:
         done = fashion_vgg("train", "-m", "seed=range(3,3)", root=tmp_path)
         assert (done.returncode, done.stderr) == (2, "seed=range(3,3): a sweep over no values.\n")

@@ -27,6 +27,9 @@ MODULES = (
 TRUSTED = "FASHION_VGG_TRUST"
 """Environment variable: the user's own modules to allow, separated by commas."""
 
+_LOGGING_CLASS = re.compile(
+    r"logging(\.handlers)?\.[A-Z]\w*|fashion_vgg\.(errors\.PrintableFormatter|config\.log_file\.LogFile)"
+)
 _RECORD_SWEEP = "fashion_vgg.sweeps.RecordSweep"
 _CAN_RUN_CODE = ("callbacks", "job_logging", "hydra_logging", "searchpath")
 """Keys of Hydra's own configuration; also ``job.env_set``, since environment variables include `TRUSTED`."""
@@ -105,7 +108,7 @@ def _runs_code(key: str, node: Any) -> bool:
         return any(_runs_code("", item) for item in node)
     if not isinstance(node, dict):
         return key not in _LOGGING_TEXTS and "${" in str(node)  # an interpolation can return anything
-    handler = re.fullmatch(r"logging(\.handlers)?\.[A-Z]\w*", str(node.get("class", "logging.Handler")))
+    handler = _LOGGING_CLASS.fullmatch(str(node.get("class", "logging.Handler")))
     factory = node.get("_target_", _RECORD_SWEEP) != _RECORD_SWEEP or "()" in node or not handler
     return factory or any(_runs_code(name, value) for name, value in node.items())
 
