@@ -62,8 +62,8 @@ def printable(text: str) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """`printable` for each line of a text."""
-    return "\n".join(map(printable, text.split("\n")))
+    """`printable`, except for the line breaks and the tabs of a text."""
+    return "".join(char if char in "\n\t" else printable(char) for char in text)
 
 
 class PrintableFormatter(logging.Formatter):

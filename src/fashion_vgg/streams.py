@@ -5,6 +5,7 @@ import logging
 import os
 import select
 import sys
+from contextlib import suppress
 
 
 def prepare() -> None:
@@ -21,7 +22,8 @@ def prepare() -> None:
             setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            with suppress(OSError):  # of a file that was replaced by a terminal, which has no position
+                stream.reconfigure(errors="backslashreplace")
     logging.raiseExceptions = False
 
 
