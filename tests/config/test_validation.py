@@ -99,6 +99,7 @@ def test_a_key_without_a_domain_has_the_type_of_its_default(fashion_vgg: Command
 def test_every_domain_is_of_a_key_of_a_shipped_config() -> None:
     """A renamed key would leave its domain without effect."""
     searched = [composed("train", "scheduler=triangular", "optimizer=muon"), composed("bench", "bench=growth")]
+    searched += [composed("train", "trainer=ddp")]
     searched += [composed("train", f"scheduler={name}") for name in ("step", "plateau")]
     searched += [composed(name) for name in ("describe", "test", "export", "predict", "analyze", "serve")]
     for key in validation.DOMAINS:

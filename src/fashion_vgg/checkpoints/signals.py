@@ -31,7 +31,7 @@ hint = ""
 _received = 0
 _exception: type[BaseException] = Stopped
 _deferred = _reported = False
-_wakeup: socket.socket | None = None
+_wakeup = -1
 
 
 def listen(exception: type[BaseException] = Stopped) -> None:
@@ -46,13 +46,14 @@ def listen(exception: type[BaseException] = Stopped) -> None:
         return
     for signum in SIGNALS:
         signal.signal(signum, _handle)
-    if not _wakeup:
-        numbers, _wakeup = socket.socketpair()
-        _wakeup.setblocking(False)
+    if _wakeup < 0:
+        numbers, written = socket.socketpair()
+        written.setblocking(False)
+        _wakeup = written.detach()  # open until the process ends
         if hasattr(os, "register_at_fork"):  # a forked process would write its own signals into it
             os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
         threading.Thread(target=_watch, args=[numbers], name="signals", daemon=True).start()
-    signal.set_wakeup_fd(_wakeup.fileno(), warn_on_full_buffer=False)  # it receives each signal's number at once
+    signal.set_wakeup_fd(_wakeup, warn_on_full_buffer=False)  # it receives each signal's number at once
 
 
 def defer() -> None:
