@@ -193,7 +193,8 @@ def test_an_unfinished_run_is_used_and_said_to_be(fashion_vgg: Command, run: Pat
         (tmp_path / name).unlink(missing_ok=True)
     done = fashion_vgg("predict", str(run / "result.png"), f"weights={tmp_path}")
     assert done.returncode == 0, done.stderr
-    assert done.stderr == f"Weights: {tmp_path / 'last.ckpt'}, fashion-vgg train (not finished)\n"
+    assert done.stderr.startswith(f"Weights: {tmp_path / 'last.ckpt'}, fashion-vgg train data.root=")
+    assert done.stderr.endswith(" (not finished)\n")
 
 
 def test_a_description_cannot_run_code(fashion_vgg: Command, run: Path, tmp_path: Path) -> None:
