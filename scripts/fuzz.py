@@ -104,7 +104,8 @@ def work(target: str, flags: list[str]) -> None:
             altered = b""
         return altered if 0 < len(altered) <= max_size else atheris.Mutate(data, max_size)
 
-    atheris.Setup([sys.argv[0], *flags], test, custom_mutator=mutate)
+    command = f"{sys.executable} {__file__} {target} --worker"  # which libFuzzer starts again for -merge=1
+    atheris.Setup([command, *flags], test, custom_mutator=mutate)
     atheris.Fuzz()
 
 

@@ -69,6 +69,8 @@ OF_TRAININGS: dict[str, Change] = {
     "a text as a learning rate": put("x", *OPTIMIZER, "param_groups", 0, "lr"),
     "no momentum": put(KeyError, *OPTIMIZER, "param_groups", 0, "momentum"),
     "no schedule": put([], "lr_schedulers"),
+    "no metrics": put(KeyError, "callbacks", "History"),
+    "many epochs": put(10**12, *FIT, "epoch_progress", "current", "processed"),
     "a number as a callback": put(5, "callbacks", "History"),
     "a text as a metric": put("x", "callbacks", "History", "rows", 0, "train/loss"),
     "a text as a speed": put("x", "callbacks", "Throughput", "images"),

@@ -79,6 +79,9 @@ class CheckRestored(L.Callback):
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         if _keys(checkpoint["loops"]["fit_loop"]) != _keys(trainer.fit_loop.state_dict()):
             raise UserError("its progress has other parts.")
+        epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+        if len(checkpoint["callbacks"].get("History", {}).get("rows", ())) != epochs:
+            raise UserError(f"it does not have the metrics of {epochs:,} epochs.")
         self._schedules = len(checkpoint["lr_schedulers"])
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

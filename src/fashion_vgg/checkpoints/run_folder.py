@@ -89,7 +89,7 @@ def _file_lock(path: Path) -> FileLock:
 
 def is_locked(folder: Path) -> bool:
     """Whether a process, also this one, trains in the folder."""
-    if not (folder / LOCK).exists():
+    if not (folder / LOCK).is_file():
         return False
     try:
         with FileLock(folder / LOCK, blocking=False):

@@ -16,7 +16,7 @@ from fashion_vgg.config.error_messages import reported_errors
 from fashion_vgg.config.overrides import FLAGS_WITH_VALUE, quoted
 from fashion_vgg.errors import UserError
 from fashion_vgg.inference import sources
-from fashion_vgg.runs.table import Table
+from fashion_vgg.runs.table import Table, csv_cell
 
 # torch is imported late, as in `train`.
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def write_table(predicted: "Iterable[tuple[str, Prediction]]", top: int) -> None
 def write_csv(predicted: "Iterable[tuple[str, Prediction]]", top: int) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(header(top))
-    writer.writerows(rows(predicted, top))
+    writer.writerows([*map(csv_cell, row)] for row in rows(predicted, top))
 
 
 def write_json(predicted: "Iterable[tuple[str, Prediction]]", top: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from fashion_vgg.errors import UserError
 
-_SAFE = re.compile(r"(\+{0,2}|~)(?!hydra\b|sweep\.|resume\b)\w(?![^=]*@[^=]*\bhydra\b)[\w./@-]*(=.*)?", re.DOTALL)
+_SAFE = re.compile(r"(\+{0,2}|~)(?!hydra\b|sweep\b|resume\b)\w(?![^=]*@[^=]*\bhydra\b)[\w./@-]*(=.*)?", re.DOTALL)
 
 _SPECIAL = re.compile(r"[=,\s()\[\]{}:]")
 _OUTPUT_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "output_dir", "checkpoint.folder")

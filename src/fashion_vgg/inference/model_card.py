@@ -16,6 +16,8 @@ from fashion_vgg.data.fashion_mnist import CLASS_NAMES
 from fashion_vgg.errors import UserError, printable
 from fashion_vgg.runs.run import Run
 
+MAX_CLASSES = 100_000
+"""A description lists them."""
 PREPROCESSING = ("image_size", "channels", "mean", "std")
 
 KEYS: dict[str, type | tuple[type, ...]] = {
@@ -51,6 +53,8 @@ def of(path: Path) -> Card:
         card = _described(settings)
     except KeyError as error:
         raise RecordError(folder / CONFIG, f"it has no {error}") from error
+    except ValueError as error:
+        raise RecordError(folder / CONFIG, str(error)) from error
     run = Run(folder)
     tested = run.metrics if run.summary and file == weights_file(folder) else {}
     return card | {
@@ -64,6 +68,8 @@ def of(path: Path) -> Card:
 def _described(settings: Mapping[str, Any]) -> Card:
     """What the configuration of a training says about its network."""
     classes = settings["model"].get("num_classes", len(CLASS_NAMES))
+    if type(classes) is not int or classes > MAX_CLASSES:
+        raise ValueError("its model.num_classes is not valid")
     return {
         "network": settings["model"],
         "preprocessing": {key: settings["data"][key] for key in PREPROCESSING},

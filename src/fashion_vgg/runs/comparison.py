@@ -3,7 +3,6 @@
 import csv
 import io
 import math
-import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,16 +12,12 @@ from statistics import mean, stdev
 from fashion_vgg.config.names import short_names
 from fashion_vgg.errors import UserError, printable
 from fashion_vgg.runs.run import Run, find_runs
-from fashion_vgg.runs.table import Table, duration
+from fashion_vgg.runs.table import Table, csv_cell, duration
 
 SEED_KEYS = ("seed", "data.seed")
 """Runs that differ only in these settings are repetitions."""
 COSTS = ("wall_seconds", "images_per_sec")
 """The columns of the CSV file that describe a whole run, from ``summary.json``."""
-
-_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""The first characters of a formula, also in the wide forms of East Asian fonts."""
-_NEGATIVE_NUMBER = re.compile(r"-\d+(\.\d*)?(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -82,12 +77,12 @@ class Comparison:
         keys = [*self.keys, *self.seed_keys]
         file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(map(_csv_cell, [*keys, "status", "epochs", *metrics, *COSTS, "error", "folder"]))
+        writer.writerow(map(csv_cell, [*keys, "status", "epochs", *metrics, *COSTS, "error", "folder"]))
         for run in self.runs:
             settings, scores, costs = map(run.settings.get, keys), map(run.score, metrics), map(run.summary.get, COSTS)
             folder = run.folder.relative_to(self.folder).as_posix()
             row = [*settings, run.status, len(run.rows), *scores, *costs, run.outcome.get("error"), folder]
-            writer.writerow(map(_csv_cell, row))
+            writer.writerow(map(csv_cell, row))
         return file.getvalue()
 
     def _shown_metrics(self) -> list[str]:
@@ -96,7 +91,7 @@ class Comparison:
     def _row(self, group: list[Run]) -> list[str]:
         summaries = [run.summary for run in group if run.summary]
         seconds = [summary["wall_seconds"] for summary in summaries]
-        speeds = [summary["images_per_sec"] for summary in summaries if summary["images_per_sec"]]
+        speeds = [speed for summary in summaries if (speed := summary.get("images_per_sec"))]
         statuses = Counter(run.status for run in group)
         return [
             *(group[0].settings.get(key, "") for key in self.keys),
@@ -158,14 +153,6 @@ def lower_is_better(metric: str) -> bool:
 def scores(group: Sequence[Run], metric: str) -> list[float]:
     """The metric of each finished run that logged it."""
     return [score for run in group if (score := run.score(metric)) is not None]
-
-
-def _csv_cell(value: object) -> object:
-    """A value that a spreadsheet shows and does not calculate (owasp.org, "CSV Injection")."""
-    if not isinstance(value, str):
-        return value
-    text = printable(value)
-    return f"'{text}" if text.startswith(_FORMULA) and not _NEGATIVE_NUMBER.fullmatch(text) else text
 
 
 def _rank(group: Sequence[Run], metric: str) -> float:

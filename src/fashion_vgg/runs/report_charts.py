@@ -7,12 +7,15 @@ from itertools import groupby, pairwise
 from typing import Any
 
 import plotly.graph_objects as go
+import plotly.io
 from plotly.colors import qualitative, sample_colorscale
 
 from fashion_vgg.config.names import short_names
 from fashion_vgg.errors import printable
 from fashion_vgg.runs.comparison import Comparison, lower_is_better
 from fashion_vgg.runs.run import Run
+
+plotly.io.json.config.default_engine = "json"  # orjson refuses a folder's name that is not UTF-8
 
 LAYOUT = {
     "template": "plotly_white",

@@ -11,6 +11,9 @@ from fashion_vgg.errors import printable
 WIDTH = 120
 """Width of a terminal, in characters."""
 _CELL_WIDTH = 40
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""The first characters of a formula, also in the wide forms of East Asian fonts."""
+_NEGATIVE_NUMBER = re.compile(r"-\d+(\.\d*)?(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 _NUMBER = re.compile(r"(-?[\d.,]+(e[+-]?\d+)?( (s|min|h|test|val)\b.*)?)?", re.IGNORECASE)
 
 
@@ -78,6 +81,14 @@ def duration(seconds: float) -> str:
     if seconds < 3599.5:
         return "{} min {:02} s".format(*divmod(round(seconds), 60))
     return "{} h {:02} min".format(*divmod(round(seconds / 60), 60))
+
+
+def csv_cell(value: object) -> object:
+    """A value that a spreadsheet shows and does not calculate (owasp.org, "CSV Injection")."""
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.startswith(_FORMULA) and not _NEGATIVE_NUMBER.fullmatch(text) else text
 
 
 def _truncate(cell: str) -> str:
