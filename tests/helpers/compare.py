@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 TIMES = {"images_per_sec", "training/images_per_sec", "seconds", "wall_seconds", "git_commit", "overrides"}
 PATHS = {"run", "dirpath", "best_model_path", "kth_best_model_path", "best_k_models", "last_model_path"}
@@ -35,8 +36,16 @@ def assert_equal(one: Path, other: Path) -> None:
 def curves(run: Path) -> dict[str, Any]:
     """TensorBoard's scalars as (step, value) by tag; checks that every epoch of three has one point.
 
-    Those of the test of the best checkpoint have two points.
+    Those of the test of the best checkpoint have two points. Nor are there two for a reader of the files that does not
+    drop what a resumed training repeats.
     """
+    points = [
+        (value.tag, event.step)
+        for path in run.glob("events.*")
+        for event in EventFileLoader(str(path)).Load()
+        for value in event.summary.value
+    ]
+    assert len(points) == len({*points}), sorted(points)
     events: Any = EventAccumulator(str(run)).Reload()
     scalars = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
     found = {tag: [step for step, _ in points] for tag, points in scalars.items()}

@@ -1,15 +1,12 @@
 """What TensorBoard shows of a run besides its curves: hyperparameters, and which curves share a chart."""
 
-import re
 import threading
-import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import loggers
 from omegaconf import DictConfig, OmegaConf
 from tensorboard.summary.writer.event_file_writer import _AsyncWriterThread
@@ -19,13 +16,13 @@ from torch.utils.tensorboard.summary import hparams
 
 from fashion_vgg.config.names import PLACES, short_names
 from fashion_vgg.config.overrides import key_of, safe_overrides, shown
+from fashion_vgg.training import event_files
 
 KEYS = ("seed", "image_size", "batch_size", "optimizer.lr", "data.val_size", "trainer.max_epochs", "trainer.precision")
 """The settings that every run shows."""
 GROUPS = ("model", "optimizer", "scheduler", "experiment")
 """The config groups whose choice every run shows."""
 
-_EVENT_FILE = re.compile(r"events\.out\.tfevents\.(\d{10})(\..*)")
 _QUANTITIES = {"loss": "loss", "acc": "accuracy"}
 
 LAYOUT = {
@@ -54,7 +51,7 @@ class TensorBoardLogger(loggers.TensorBoardLogger):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if "purge_step" in kwargs:  # of a run that is resumed
-            _date_before(Path(self.log_dir), int(time.time()))
+            event_files.keep_before(Path(self.log_dir), kwargs["purge_step"])
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         super().log_metrics({tag(name): value for name, value in metrics.items()}, step)
@@ -69,16 +66,6 @@ class TensorBoardLogger(loggers.TensorBoardLogger):
             warnings.filterwarnings("ignore", "`torch.jit.trace", FutureWarning)  # in torch's own add_graph
             self.experiment.add_graph(model.net.eval(), images)
         model.net.train(was_training)
-
-
-@rank_zero_only
-def _date_before(folder: Path, now: int) -> None:
-    """Rename event files that are later than now, since the clock was set back: TensorBoard reads them by name."""
-    found = [_EVENT_FILE.fullmatch(path.name) for path in sorted(folder.glob("events.out.tfevents.*"))]
-    files = [match for match in found if match]
-    if any(int(match[1]) >= now for match in files):
-        for age, match in enumerate(reversed(files), start=1):
-            (folder / match[0]).rename(folder / f"events.out.tfevents.{now - age:010d}{match[2]}")
 
 
 def leave_errors_to_the_main_thread() -> None:

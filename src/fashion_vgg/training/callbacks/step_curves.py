@@ -6,6 +6,7 @@ from typing import Any
 import lightning as L
 from torch.utils.tensorboard import SummaryWriter
 
+from fashion_vgg.training import event_files
 from fashion_vgg.training.tensorboard import tag
 
 
@@ -26,6 +27,7 @@ class StepCurves(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero:
             # A resumed training repeats what was written after its checkpoint.
+            event_files.keep_before(self.folder, trainer.global_step + 1)
             self._writer = SummaryWriter(self.folder, purge_step=trainer.global_step + 1)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, *_: Any, **__: Any) -> None:
