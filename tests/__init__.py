@@ -10,6 +10,5 @@ for name in list(os.environ):
 
 # The networks are small, and pytest-xdist runs a worker on each core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# For the commands that tests start; for the tests themselves pyproject.toml has the filters. Lightning prints a hint
-# where `srun` is installed.
-os.environ["PYTHONWARNINGS"] = "default,ignore:The `srun` command is available"
+# For the commands that tests start; for the tests themselves pyproject.toml has the filters.
+os.environ["PYTHONWARNINGS"] = "default"

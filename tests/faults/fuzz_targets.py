@@ -31,7 +31,7 @@ from fashion_vgg.inference import model_card
 from fashion_vgg.models import VGG
 from fashion_vgg.runs.comparison import compare
 from fashion_vgg.runs.run import find_runs
-from fashion_vgg.sweeps import sweep_folder
+from fashion_vgg.sweeps import record, sweep_folder
 from tests.helpers import assert_same
 
 Target = Callable[[bytes, Path], None]
@@ -144,10 +144,11 @@ def runs(data: bytes, folder: Path) -> None:
 
 def sweep(data: bytes, folder: Path) -> None:
     """The record of a sweep."""
-    (folder / sweep_folder.RECORD).write_bytes(data)
+    (folder / record.RECORD).write_bytes(data)
     attempt(sweep_folder.resumed, [f"sweep.resume={folder}"])
-    words = attempt(sweep_folder._recorded_words, folder)
-    _check_words([word for word in words or [] if not sweep_folder._SAFE_OVERRIDE.fullmatch(word)])
+    words = attempt(record.read, folder)
+    taken_over = words and attempt(record.taken_over, folder, words, ())
+    _check_words([word for word in taken_over or [] if not record._SAFE.fullmatch(word)])
 
 
 def config(data: bytes, folder: Path) -> None:

@@ -26,7 +26,7 @@ from fashion_vgg.errors import UserError
 from fashion_vgg.inference import model_card
 from fashion_vgg.runs.comparison import compare
 from fashion_vgg.runs.report_page import render
-from fashion_vgg.sweeps import sweep_folder
+from fashion_vgg.sweeps import record, sweep_folder
 from tests.conftest import Command, Survived
 from tests.faults.conftest import times
 from tests.helpers import damage, finish
@@ -330,6 +330,6 @@ def test_log_lines_are_printable(name: str) -> None:
 
 @pytest.mark.parametrize("content", ['{"a": 1}', "[1]", "null", '["seed=0"', "[" * 100_000, b"\xff"])
 def test_a_damaged_record_of_a_sweep_is_refused(tmp_path: Path, content: str | bytes) -> None:
-    (tmp_path / sweep_folder.RECORD).write_bytes(encoded(content))
+    (tmp_path / record.RECORD).write_bytes(encoded(content))
     with pytest.raises(UserError, match=r"sweep\.yaml cannot be read: "):
         sweep_folder.resumed([f"sweep.resume={tmp_path}"])

@@ -16,10 +16,10 @@ from omegaconf import OmegaConf
 
 from fashion_vgg.config import error_messages
 from fashion_vgg.config.app import CONF
-from fashion_vgg.config.overrides import quoted
+from fashion_vgg.config.overrides import key_of, quoted
 from fashion_vgg.errors import UserError
 from fashion_vgg.runs.run import Run, find_runs
-from fashion_vgg.sweeps import command_line, multirun, sweep_folder
+from fashion_vgg.sweeps import command_line, multirun, record, sweep_folder
 from tests.conftest import Command
 from tests.helpers import TIMES, curves
 
@@ -222,12 +222,45 @@ def test_a_missing_extra_is_named(fashion_vgg: Command, tiny: list[str], tmp_pat
 class TestExpand:
     def test_the_sweeps_overrides_and_folder_are_added(self, tmp_path: Path) -> None:
         recorded = ["model=vgg11", "optimizer.lr=0.1,0.2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=4"]
-        evil = ["+hydra.callbacks.x._target_=os.system", "hydra.launcher._target_=os.system", "hydra/launcher=../evil"]
-        (tmp_path / sweep_folder.RECORD).write_text(json.dumps([*recorded, *evil, "sweep.fail_fast=true"]))
+        (tmp_path / record.RECORD).write_text(json.dumps([*recorded, "sweep.fail_fast=true"]))
         words = sweep_folder.resumed([f"sweep.resume={tmp_path}", "optimizer.lr=0.3"])
         folder = f"hydra.sweep.dir={quoted(str(tmp_path))}"
         assert words == ["-m", recorded[0], *recorded[2:], "optimizer.lr=0.3", folder]
         assert sweep_folder.resumed(["seed=1", "-m"]) == ["seed=1", "-m"]
+
+    @pytest.mark.parametrize(
+        "word",
+        [
+            *("hydra.launcher.ray.init.address=auto", "hydra.launcher.ray.init.address=127.0.0.1:26379"),
+            *("hydra.launcher.ray.remote.num_gpus=1", "hydra.launcher.partition=gpu,gpu2", "hydra.launcher.gres=gpu:2"),
+            *("hydra.launcher.constraint=a100|h100", "hydra.launcher.exclude=node[1-3]", "hydra.launcher.mem_gb=2.5"),
+            *("hydra.launcher.submitit_folder=/scratch/%j", "hydra/sweeper/sampler=random", "hydra.launcher.qos=a-b"),
+            *("hydra.sweeper.storage=sqlite:///study/study.db", "hydra.sweeper.sampler_options.seed=3"),
+            "hydra.sweeper.params.optimizer.lr=interval(0.1,1)",
+        ],
+    )
+    def test_the_settings_of_launcher_and_sweeper_are_taken_over(self, tmp_path: Path, word: str) -> None:
+        (tmp_path / record.RECORD).write_text(json.dumps([word]))
+        assert word in sweep_folder.resumed([f"sweep.resume={tmp_path}"])
+        given = f"{key_of(word)}=7"
+        assert sweep_folder.resumed([f"sweep.resume={tmp_path}", given])[1:-1] == [given]
+
+    @pytest.mark.parametrize(
+        "word",
+        [
+            *("hydra.launcher.setup=[module load cuda]", "+hydra.launcher.additional_parameters.wrap=id"),
+            *("hydra.launcher._target_=os.system", "+hydra.callbacks.x._target_=os.system", "hydra/launcher=../evil"),
+            *("hydra.launcher.ray.init.address=ray://elsewhere:1", "hydra.launcher.ray.init.runtime_env=x"),
+            *("hydra.sweeper.storage=mysql+evil://elsewhere", "hydra.launcher.comment=${oc.env:HOME}"),
+            *("hydra.launcher.partition={_target_:os.system}", "~hydra.callbacks", "hydra.searchpath=[file:///evil]"),
+        ],
+    )
+    def test_a_setting_that_can_run_code_is_to_be_repeated(self, tmp_path: Path, word: str) -> None:
+        (tmp_path / record.RECORD).write_text(json.dumps([word]))
+        with pytest.raises(UserError, match="Repeat it on the command line") as raised:
+            sweep_folder.resumed([f"sweep.resume={tmp_path}"])
+        assert f" may not set {word}. " in str(raised.value)
+        assert word in sweep_folder.resumed([f"sweep.resume={tmp_path}", word])
 
     def test_a_missing_sweep_is_reported(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("FASHION_VGG_ROOT", str(tmp_path))

@@ -1,4 +1,4 @@
-"""Signals that stop a command: Ctrl-C, SIGTERM, and SIGUSR1, which SLURM can send before a job's time limit.
+"""Signals that stop a command: Ctrl-C, SIGTERM, and SIGUSR1 or SIGUSR2, which SLURM sends before a time limit.
 
 A signal raises `Stopped` at once, so that every ``finally`` runs. During training it is deferred to the end of the
 step, where a checkpoint is saved; a second signal raises at once.
@@ -19,7 +19,8 @@ from typing import Any, NoReturn
 from fashion_vgg.config import launch
 from fashion_vgg.errors import Stopped, UserError
 
-SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]  # no Windows
+_NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")
+SIGNALS = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]  # Windows lacks some
 SECONDS, SECONDS_AGAIN = 20, 5
 """The time that the main thread has to end the command, after a signal and after a further one."""
 

@@ -52,6 +52,7 @@ def main(cfg: DictConfig) -> float | None:
 def train(cfg: DictConfig) -> None:
     """Train one network: ``Trainer.fit``, the test of the best checkpoint, and the summary."""
     validation.check(cfg)
+    launch.check_tasks(cfg.trainer.devices, cfg.trainer.num_nodes)
     gc.disable()  # the imports create a million objects that stay: collecting takes half a second
     import lightning as L
 

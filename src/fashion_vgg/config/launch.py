@@ -5,6 +5,8 @@ import sys
 import tempfile
 from collections.abc import Sequence
 
+from fashion_vgg.errors import UserError
+
 _unused: "list[tempfile.TemporaryDirectory[str]]" = []
 
 
@@ -38,11 +40,33 @@ def command_line(words: str) -> str:
     return f"fashion-vgg {words}{' (by srun, as before)' if several else ''}"
 
 
+def of_further_process() -> list[str]:
+    """The overrides of a further process, which writes neither Hydra's record nor a log; none for the first one."""
+    return ["hydra.output_subdir=null", "hydra/job_logging=disabled"] if is_further_process() else []
+
+
+def check_tasks(devices: int | str | Sequence[int], nodes: int) -> None:
+    """Raise UserError if SLURM has started another number of tasks than the training has processes."""
+    # In an interactive allocation, Lightning starts the processes.
+    if "SLURM_NTASKS" not in os.environ or os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive"):
+        return
+    tasks = int(os.environ["SLURM_NTASKS"])
+    a_node = tasks // nodes if devices == "auto" else devices if isinstance(devices, int) else len(devices)
+    if tasks == a_node * nodes and (tasks == 1 or "SLURM_NTASKS_PER_NODE" in os.environ):
+        return
+    if is_further_process():
+        sys.exit(UserError.status)  # the first one reports it
+    raise UserError(
+        f"SLURM has started {tasks} task{'s'[: tasks > 1]} for a training of {a_node * nodes}: use srun "
+        f"--nodes={nodes} --ntasks-per-node={a_node}, or in a sweep hydra.launcher.nodes and tasks_per_node."
+    )
+
+
 def expand(argv: Sequence[str]) -> list[str]:
-    """The command line of a further process, which writes no folder of its own and no log; any other's unchanged."""
+    """The command line of a further process, which has a folder of its own; any other's unchanged."""
     if not is_further_process():
         return list(argv)
-    words = [*argv, "hydra.output_subdir=null", "hydra/job_logging=disabled"]
+    words = [*argv, *of_further_process()]
     if not any(word.startswith("hydra.run.dir=") for word in argv):
         _unused.append(tempfile.TemporaryDirectory(prefix="fashion-vgg-"))  # deleted when the process ends
         words.append(f"hydra.run.dir={_unused[-1].name}")

@@ -4,6 +4,7 @@ A value has the type of its default in ``conf/``. `DOMAINS` adds the ranges that
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,10 @@ def _is_block(block: Any) -> bool:
 
 POSITIVE = Domain(lambda v: type(v) in (int, float) and 0 < v < math.inf, "a number above 0")
 TEXT = Domain(lambda v: isinstance(v, str) and v != "", "a text")
+STRATEGY = Domain(
+    lambda v: TEXT.fits(v) and not re.search("spawn|fork|notebook", v),  # whose processes return no checkpoint
+    "auto, or one whose processes repeat the command (ddp, fsdp)",
+)
 OPTIONAL_TEXT = either(one_of(None), TEXT)
 BLOCKS = "a list of pairs [convolutions, channels], the convolutions a number or a list of odd kernel sizes and lrn"
 PLOTS = (".png", ".svg", ".pdf")
@@ -107,7 +112,7 @@ DOMAINS: dict[str, Domain] = {
         ("sweep.objective", Domain(lambda v: str(v).startswith("val/"), "a metric of the validation split: val/acc")),
         ("sweep.trial", either(one_of(None), integer(0))),
         ("sweep.space", Domain(OmegaConf.is_dict, "a mapping of keys to the values to search")),
-        ("trainer.strategy", either(TEXT, Domain(OmegaConf.is_dict, "a class"))),
+        ("trainer.strategy", either(STRATEGY, Domain(OmegaConf.is_dict, "a class"))),
         ("trainer.strategy.timeout_minutes", POSITIVE),
         ("trainer.accelerator", one_of("auto", "cpu", "gpu", "cuda", "mps")),
         ("trainer.devices", either(integer(1), one_of("auto"), list_of(lambda v: type(v) is int, "a list of devices"))),

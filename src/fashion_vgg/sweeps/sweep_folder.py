@@ -1,9 +1,9 @@
 """A sweep's folder: the record from which it is resumed, its lock, its failed jobs."""
 
 import json
-import re
 import shlex
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +11,13 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from fashion_vgg import atomic
-from fashion_vgg.checkpoints import records, run_folder, signals, text_files
+from fashion_vgg.checkpoints import run_folder, signals
 from fashion_vgg.checkpoints.identity import FREE
 from fashion_vgg.config.overrides import key_of, quoted, safe_overrides, value_of
 from fashion_vgg.errors import UserError
 from fashion_vgg.runs.run import Run, find_runs
+from fashion_vgg.sweeps import record
 
-RECORD = "sweep.yaml"
-"""In a sweep's folder: the overrides that it was started with, as a JSON list."""
-_SAFE_OVERRIDE = re.compile(
-    r"sweep\.keys=\[[\w.,/@]*\]|hydra/(launcher|sweeper)=\w+|hydra\.(launcher|sweeper)\.[a-z][a-z_]*=[\w.-]+"
-)
-"""Hydra's own keys can run code: only the names of options and plain numbers are read from a record."""
 UNRELATED = (*FREE, "name", "tags")
 """Keys without influence on a job's result."""
 started: list[Path] = []
@@ -37,9 +32,9 @@ def resumed(argv: Sequence[str]) -> list[str]:
     own = [word for word in argv if not word.startswith("sweep.resume=") and word not in ("-m", "--multirun")]
     folder = _newest_sweep() if named == "last" else Path(str(named)).expanduser().absolute()
     given = {key_of(word) for word in own}
-    recorded = _recorded_words(folder)
+    recorded = record.read(folder)
     _check_unchanged(folder, recorded, own)
-    words = [word for word in recorded if key_of(word) not in given]
+    words = record.taken_over(folder, recorded, given)
     return ["-m", *words, *own, f"hydra.sweep.dir={quoted(str(folder))}"]
 
 
@@ -86,12 +81,16 @@ class RecordSweep(Callback):
         run_folder.lock(folder, "running a sweep")
         overrides = config.hydra.overrides
         of_hydra = (word for word in overrides.hydra if key_of(word) not in ("hydra.sweep.dir", "hydra.mode"))
-        atomic.write(folder / RECORD, json.dumps([*overrides.task, *of_hydra]) + "\n")
+        atomic.write(folder / record.RECORD, json.dumps([*overrides.task, *of_hydra]) + "\n")
         for run in failed_runs(folder):
             (run.folder / run_folder.OUTCOME).unlink()
         started.append(folder)
         if "ray" in config.hydra.launcher:
             _start_ray(OmegaConf.to_container(config.hydra.launcher.ray.init, resolve=True))
+        if config.hydra.launcher._target_.endswith(".SlurmLauncher") and find_spec("submitit"):
+            from fashion_vgg.sweeps import slurm
+
+            slurm.register()
 
 
 def _start_ray(settings: Any) -> None:
@@ -106,15 +105,7 @@ def _start_ray(settings: Any) -> None:
 
 def _newest_sweep() -> Path:
     sweeps = run_folder.outputs_folder() / "sweeps"
-    folders = sorted((path.parent for path in sweeps.glob(f"*/*/{RECORD}")), key=run_folder.started)
+    folders = sorted((path.parent for path in sweeps.glob(f"*/*/{record.RECORD}")), key=run_folder.started)
     if not folders:
         raise UserError(f"sweep.resume=last: there is no sweep in {sweeps}.")
     return folders[-1].absolute()
-
-
-def _recorded_words(folder: Path) -> list[str]:
-    content = text_files.read_json(folder / RECORD)
-    if content is None:
-        raise UserError(f"sweep.resume={folder}: not a sweep's folder, since it has no {RECORD}.")
-    words = records.recorded_words(folder / RECORD, content)
-    return [*safe_overrides(words), *(word for word in words if _SAFE_OVERRIDE.fullmatch(word))]

@@ -38,6 +38,7 @@ def configure_lightning_logging() -> None:
         "Checkpoint directory .* exists and is not empty",  # a new run's folder has its config already
         "A `OneCycleLR` scheduler is using 'interval': 'epoch'",  # then it takes the number of epochs
         r"Detected call of `lr_scheduler.step\(\)` before",  # a run that is resumed at the end of an epoch
+        "The `srun` command is available on your system but is not used",  # an ordinary run on a cluster's machine
         "`isinstance.treespec, LeafSpec.` is deprecated",  # Lightning's own use of torch
     ):
         warnings.filterwarnings("ignore", f".*{message}")
