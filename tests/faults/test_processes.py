@@ -131,23 +131,23 @@ def variables(pid: int) -> list[list[str]]:
 
 
 @in_the_long_set
-@pytest.mark.parametrize("fault", [signal.SIGTERM, signal.SIGKILL])
-def test_two_processes_resume_exactly(
-    small: list[str], training: MakeTraining, tmp_path: Path, survived: Survived, fault: signal.Signals
+@pytest.mark.parametrize(("number", "fault"), [(2, signal.SIGTERM), (2, signal.SIGKILL), (4, signal.SIGTERM)])
+def test_several_processes_resume_exactly(
+    small: list[str], training: MakeTraining, tmp_path: Path, survived: Survived, number: int, fault: signal.Signals
 ) -> None:
-    # A sum of many losses shows a difference in rounding.
-    overrides = [*small, *TWO, "trainer.limit_train_batches=100"]
+    # A sum of many losses shows a difference in rounding, and so does one of more than two gradients.
+    overrides = [*small, *TWO, f"trainer.devices={number}", "trainer.limit_train_batches=100"]
     whole, stopped = (training(tmp_path / name / "run", overrides) for name in ("whole", "stopped"))
     assert whole.run().returncode == 0
     process = stopped.start()
-    second = in_an_epoch(process)
+    process.wait_until(lambda: bool(re.search(r"epoch +\d", process.stdout)))
     time.sleep(2)
-    os.kill(second, fault)
+    os.kill(children(process.pid)[-1], fault)
     assert process.result().returncode == (143 if fault == signal.SIGTERM else 1)
     done = stopped.resume()
     assert done.returncode == 0, done.stderr
     assert_equal(whole, stopped)
-    survived("two processes of one training stop and resume exactly", 1, 1)
+    survived("several processes of one training stop and resume exactly", 1, 1)
 
 
 def assert_equal(one: Training, other: Training) -> None:

@@ -60,7 +60,8 @@ class ForkServer:
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, forkserver.__file__, str(theirs.fileno())],
-                env=env | {"OPENBLAS_NUM_THREADS": "1"},
+                # The second is what `train` sets for several processes.
+                env=env | {"OPENBLAS_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"},
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )

@@ -115,7 +115,8 @@ def find_resume_point(cfg: DictConfig, overrides: Sequence[str]) -> ResumePoint 
     recorded = Path(str(record.get("checkpoint.folder", folder)))
     if recorded.absolute() != folder.absolute() and _has_checkpoint_of(cfg.run_id, recorded):
         raise UserError(f"This run's checkpoints are in another folder: add checkpoint.folder={recorded}.")
-    log.info("%s has no checkpoint yet: training starts from the first step.", folder)
+    if launch.is_first_process():
+        log.info("%s has no checkpoint yet: training starts from the first step.", folder)
     return ResumePoint(None, 0)
 
 
@@ -207,6 +208,7 @@ def _newest_that_loads(candidates: Sequence[Path]) -> tuple[Path, dict[str, Any]
             continue
         for reason in errors:
             log.warning("%s", reason)
-        log.info("Resuming from %s, after step %s", path, f"{content['global_step']:,}")
+        if launch.is_first_process():
+            log.info("Resuming from %s, after step %s", path, f"{content['global_step']:,}")
         return path, content
     raise UserError(f"{errors[0]}\nNo other checkpoint can be resumed: start a new run.")

@@ -53,6 +53,8 @@ def train(cfg: DictConfig) -> None:
     """Train one network: ``Trainer.fit``, the test of the best checkpoint, and the summary."""
     validation.check(cfg)
     launch.check_tasks(cfg.trainer.devices, cfg.trainer.num_nodes)
+    if cfg.trainer.strategy != "auto":
+        launch.hide_cpp_warnings()
     gc.disable()  # the imports create a million objects that stay: collecting takes half a second
     import lightning as L
 

@@ -1,13 +1,13 @@
 """The processes of one training that torchrun, SLURM or Lightning starts."""
 
+import atexit
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
 
 from fashion_vgg.errors import UserError
-
-_unused: "list[tempfile.TemporaryDirectory[str]]" = []
 
 
 def is_torchrun() -> bool:
@@ -62,14 +62,25 @@ def check_tasks(devices: int | str | Sequence[int], nodes: int) -> None:
     )
 
 
+def hide_cpp_warnings() -> None:
+    """Hide the warnings of torch's C++ code, which reads this when it is imported.
+
+    With ``find_unused_parameters``, DDP advises in each process to turn it off. Without it, DDP divides the gradients
+    into other buckets after the first step, so that a resumed training of more than two processes adds them in another
+    order.
+    """
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+
+
 def expand(argv: Sequence[str]) -> list[str]:
     """The command line of a further process, which has a folder of its own; any other's unchanged."""
     if not is_further_process():
         return list(argv)
     words = [*argv, *of_further_process()]
     if not any(word.startswith("hydra.run.dir=") for word in argv):
-        _unused.append(tempfile.TemporaryDirectory(prefix="fashion-vgg-"))  # deleted when the process ends
-        words.append(f"hydra.run.dir={_unused[-1].name}")
+        unused = tempfile.mkdtemp(prefix="fashion-vgg-")
+        atexit.register(shutil.rmtree, unused, ignore_errors=True)
+        words.append(f"hydra.run.dir={unused}")
     return words
 
 
