@@ -7,7 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from subprocess import Popen
 
@@ -60,11 +60,11 @@ class Slurm:
         lines = self.run("squeue", "--noheader", "--array", "--format=%i %T").splitlines()
         return dict(line.split() for line in lines)
 
-    def start_requeued(self, job: str) -> None:
-        """Start a job that was requeued now; SLURM would wait for two minutes."""
-        while self.jobs().get(job) != "PENDING":
-            time.sleep(0.2)
-        self.run("scontrol", "update", f"JobId={job}", "StartTime=now")
+    def hurry(self) -> None:
+        """Start the jobs that were requeued now; SLURM may wait for two minutes."""
+        for job in [job for job, state in self.jobs().items() if state == "PENDING"]:
+            with suppress(subprocess.CalledProcessError):  # it has started by itself
+                self.run("scontrol", "update", f"JobId={job}", "StartTime=now")
 
 
 @contextmanager
