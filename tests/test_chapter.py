@@ -50,6 +50,7 @@ def test_the_script_prints_the_shapes_and_counts_and_writes_the_pictures(tmp_pat
     assert len(list(tmp_path.glob("outputs/chapter/*.png"))) == 5
 
 
+@pytest.mark.thorough
 def test_the_notebook_executes_and_shows_its_pictures(tmp_path: Path) -> None:
     notebook = jupytext.read(CHAPTER)
     resources = {"metadata": {"path": str(tmp_path)}}

@@ -41,7 +41,7 @@ def same(ours: Tensor, theirs: Tensor) -> bool:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("in_channels", [1, 3])
+@pytest.mark.parametrize("in_channels", [1, pytest.param(3, marks=pytest.mark.thorough)])
 def test_fine_tuning_starts_from_torchvisions_weights(
     fashion_vgg: Command, fine_tuning: list[str], published: Path, tmp_path: Path, in_channels: int
 ) -> None:

@@ -77,7 +77,7 @@ def test_json_and_plot_have_the_measurements(compared: tuple[str, Path]) -> None
     assert (folder / "bench.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.long
+@pytest.mark.thorough
 def test_growth_measures_each_size(fashion_vgg: Command, data_root: Path, tmp_path: Path) -> None:
     growth = ["bench=growth", "bench.rounds=1", "bench.growth.batch_size=[8]", "bench.growth.image_size=[64]"]
     _, folder = run_bench(fashion_vgg, data_root, tmp_path, *growth)

@@ -155,6 +155,7 @@ class TestGroups:
         assert done.returncode == 0, done.stderr
         assert re.search(r"Stopped after epoch \d+: trainer.max_time is over\.", done.stdout)
 
+    @pytest.mark.thorough
     def test_ten_images_are_learned_by_heart(self, fashion_vgg: Command, data_root: Path, tmp_path: Path) -> None:
         words = ["model.ratio=4", "image_size=32", "debug=overfit", "optimizer=adam", f"data.root={data_root}"]
         done = fashion_vgg("train", *words, root=tmp_path)
@@ -197,7 +198,7 @@ def test_a_validation_split_selects_the_checkpoint_that_is_tested_at_the_end(
     assert found == [(str(best["epoch"] + 1), *shown)]
 
 
-@pytest.mark.long
+@pytest.mark.thorough
 def test_two_processes_train_in_one_folder_with_exact_test_metrics(
     fashion_vgg: Command, data_root: Path, tmp_path: Path
 ) -> None:
@@ -315,7 +316,7 @@ def test_max_steps_within_an_epoch_leaves_a_complete_folder(
     assert read_summary(run)["epochs"] == 2
 
 
-@pytest.mark.long
+@pytest.mark.thorough
 def test_the_experiment_d2l_has_the_books_first_losses(fashion_vgg: Command, data_root: Path, tmp_path: Path) -> None:
     few = ["trainer.max_epochs=1", "trainer.limit_train_batches=2", "trainer.limit_val_batches=1", "trainer=cpu"]
     done = fashion_vgg("train", "experiment=d2l", f"data.root={data_root}", *few, root=tmp_path)

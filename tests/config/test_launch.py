@@ -59,7 +59,7 @@ def run_two_nodes(fashion_vgg: Command, root: Path, overrides: Sequence[str]) ->
     return [node.stdout for node in done]
 
 
-@pytest.mark.long
+@pytest.mark.thorough
 def test_two_nodes_under_torchrun_train_like_one_process_and_resume(
     fashion_vgg: Command, small: list[str], single_process: Path, tmp_path: Path
 ) -> None:

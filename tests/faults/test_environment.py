@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Command, Survived
-from tests.faults.conftest import LONG, Training
+from tests.faults.conftest import LONG, Training, in_the_long_set
 from tests.processes.process import Process
 
 SHELL = """
@@ -65,6 +65,7 @@ def test_a_closed_or_full_stream_gives_no_traceback(
     survived("a closed or full standard stream gives no traceback", 9, 9)
 
 
+@in_the_long_set
 def test_a_training_goes_on_without_its_terminal(
     fashion_vgg: Command, small: list[str], tmp_path: Path, survived: Survived
 ) -> None:
@@ -139,6 +140,7 @@ def test_a_name_that_is_too_long_is_reported(
     survived("a name of 300 characters is reported", len(lines), len(lines))
 
 
+@in_the_long_set
 def test_another_users_run_can_be_read_and_is_not_written(
     fashion_vgg: Command, small: list[str], run: Path, tmp_path: Path, survived: Survived
 ) -> None:

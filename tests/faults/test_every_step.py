@@ -14,7 +14,7 @@ from fashion_vgg.checkpoints import signals
 from fashion_vgg.training import History
 from fashion_vgg.training.build import build_classifier, build_trainer, configure_lightning_logging
 from tests.conftest import Survived
-from tests.faults.conftest import LONG
+from tests.faults.conftest import LONG, in_the_long_set
 from tests.helpers import assert_same, composed
 
 # Without patience, and with a threshold that no epoch reaches, it lowers the rate after every epoch but the first.
@@ -75,13 +75,18 @@ def trained(cfg: DictConfig, checkpoint: Path | None, *callbacks: L.Callback) ->
     ("more", "steps", "twice", "few"),
     [
         ([], 48, 3, slice(13, 19)),
-        (["data.num_workers=2"], 48, 3, slice(13, 16)),
-        (["model=vgg5_whitening", "optimizer=muon"], 48, 3, slice(15, 17)),
-        (["trainer.val_check_interval=0.5"], 48, 3, slice(6, 9)),
-        (["scheduler=cosine"], 48, 3, slice(15, 17)),
-        (PLATEAU, 48, 3, slice(15, 17)),
-        (["trainer.max_steps=40"], 40, 2, slice(37, 40)),
         (["trainer.accumulate_grad_batches=2", "trainer.val_check_interval=5"], 24, 0, slice(1, 4)),
+        *(
+            pytest.param(*case, marks=in_the_long_set)
+            for case in (
+                (["data.num_workers=2"], 48, 3, slice(13, 16)),
+                (["model=vgg5_whitening", "optimizer=muon"], 48, 3, slice(15, 17)),
+                (["trainer.val_check_interval=0.5"], 48, 3, slice(6, 9)),
+                (["scheduler=cosine"], 48, 3, slice(15, 17)),
+                (PLATEAU, 48, 3, slice(15, 17)),
+                (["trainer.max_steps=40"], 40, 2, slice(37, 40)),
+            )
+        ),
     ],
 )
 def test_resuming_from_any_step_is_exact(

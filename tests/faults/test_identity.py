@@ -65,6 +65,7 @@ def test_two_runs_that_start_at_once_with_one_checkpoint_folder(
     survived("of two runs that start with one checkpoint folder, one is refused", 1, 1)
 
 
+@in_the_long_set
 def test_a_checkpoint_file_brings_its_settings(
     few: list[str], training: MakeTraining, tmp_path: Path, survived: Survived
 ) -> None:

@@ -32,7 +32,7 @@ def saved(image: Image.Image, kind: str = "png", **options: Any) -> bytes:
     return file.getvalue()
 
 
-@pytest.mark.parametrize("split", ["test", pytest.param("train", marks=pytest.mark.long)])
+@pytest.mark.parametrize("split", ["test", pytest.param("train", marks=pytest.mark.thorough)])
 def test_every_image_of_the_data_set_is_told_from_its_negative(data_root: Path, split: fashion_mnist.Split) -> None:
     for pixels in fashion_mnist.load(data_root, split)[0]:
         assert torch.equal(pictures.read(pixels), pixels)

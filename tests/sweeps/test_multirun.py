@@ -44,7 +44,7 @@ def reported(fashion_vgg: Command, root: Path) -> list[dict[str, str]]:
 SWEEP = ["optimizer.lr=0.1,0.2,0.3,0.4", "trainer.max_epochs=3", "checkpoint.every_minutes=0"]
 
 
-@pytest.mark.parametrize("again", ["the same command", "sweep.resume=last"])
+@pytest.mark.parametrize("again", [pytest.param("the same command", marks=pytest.mark.thorough), "sweep.resume=last"])
 def test_a_killed_sweep_resumes_the_interrupted_job(
     fashion_vgg: Command, tiny: list[str], tmp_path: Path, again: str
 ) -> None:
@@ -111,8 +111,10 @@ def test_with_fail_fast_no_job_starts_after_a_failure(fashion_vgg: Command, tiny
     assert jobs(tmp_path)["0.05"].status == "finished"
 
 
-STOPS = [("basic", signal.SIGINT, 130), ("basic", signal.SIGTERM, 143), ("joblib", signal.SIGTERM, 143)]
-STOPS += [("ray", signal.SIGTERM, 143)]
+STOPS = [
+    pytest.param("basic", signal.SIGINT, 130),
+    *(pytest.param(name, signal.SIGTERM, 143, marks=pytest.mark.thorough) for name in ("basic", "joblib", "ray")),
+]
 
 
 @pytest.mark.parametrize(("launcher", "signum", "status"), STOPS)
@@ -134,7 +136,9 @@ def test_a_stopped_sweep_is_resumable(
     assert [run.status for run in jobs(tmp_path).values()] == ["finished"] * 2
 
 
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray"])
+@pytest.mark.parametrize(
+    "launcher", ["joblib", *(pytest.param(name, marks=pytest.mark.thorough) for name in ("submitit_local", "ray"))]
+)
 def test_the_same_sweep_on_other_launchers(
     fashion_vgg: Command, tiny: list[str], tmp_path: Path, launcher: str
 ) -> None:
@@ -191,6 +195,7 @@ def test_parallel_jobs_are_assigned_the_gpus_in_turn(monkeypatch: pytest.MonkeyP
     assert gpus(1, 1, jobs=1) == gpus(1, [3]) == gpus(1, "auto") == []
 
 
+@pytest.mark.thorough
 def test_memory_is_freed_between_jobs(fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
     """A network and its optimizer take 344 MB here; none of six jobs may leave its own."""
     large = ["model=vgg11_narrow", "image_size=32", "model.hidden=4096", "trainer.limit_train_batches=2"]
@@ -278,6 +283,7 @@ class TestOptuna:
 
         return optuna.load_study(study_name="fashion-vgg", storage=f"sqlite:///{root}/study/study.db")
 
+    @pytest.mark.thorough
     def test_a_study_is_pruned_interrupted_and_continued(
         self, fashion_vgg: Command, tiny: list[str], tmp_path: Path
     ) -> None:
@@ -306,6 +312,7 @@ class TestOptuna:
         assert again.returncode == 0
         assert "Launching" not in again.stdout
 
+    @pytest.mark.thorough
     def test_the_shipped_space_in_parallel_jobs(self, fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
         own = [word for word in tiny if "model" not in word]
         ready = [*self.SEARCH, "sweep=search", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]

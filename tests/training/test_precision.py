@@ -31,7 +31,7 @@ def test_auto_is_replaced_by_a_precision_of_the_trainer() -> None:
     assert cfg.trainer.precision in PRECISIONS
 
 
-@pytest.mark.long
+@pytest.mark.thorough
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the variable names an instruction set of x86-64")
 def test_a_run_keeps_the_precision_that_was_measured(fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
     auto = [*tiny, "trainer.precision=auto", "trainer.max_epochs=1", "trainer.limit_val_batches=1.0"]
