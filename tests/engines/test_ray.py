@@ -1,6 +1,7 @@
 """Sweeps on a Ray cluster of two nodes, one of which is lost."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -17,6 +18,8 @@ from fashion_vgg.runs.run import find_runs
 from tests.helpers import assert_equal
 from tests.processes.command import Command
 
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "of-the-tests"}
+
 
 class Node:
     """A Ray node, started from another folder and with another environment than the sweep's."""
@@ -25,7 +28,7 @@ class Node:
         folder.mkdir(exist_ok=True)
         own = ["--node-ip-address=127.0.0.1", "--num-cpus=1", "--object-store-memory=100000000", "--block"]
         line = [sys.executable, "-m", "ray.scripts.scripts", "start", *options, *own, "--disable-usage-stats"]
-        env = {**os.environ, "FASHION_VGG_ROOT": str(folder)}
+        env = {**os.environ, **TOKEN, "FASHION_VGG_ROOT": str(folder)}
         null = subprocess.DEVNULL
         self.process = subprocess.Popen(line, cwd=folder, env=env, stdout=null, stderr=null, start_new_session=True)
 
@@ -60,9 +63,10 @@ def cluster() -> Iterator[tuple[str, Node]]:
 
 def wait_for_nodes(address: str, number: int) -> None:
     end = time.monotonic() + 60
+    env = {**os.environ, **TOKEN}
     status = [sys.executable, "-m", "ray.scripts.scripts", "status", f"--address={address}"]
     while True:
-        done = subprocess.run(status, capture_output=True, text=True, check=False)
+        done = subprocess.run(status, env=env, capture_output=True, text=True, check=False)
         if done.stdout.count("node_") >= number:
             return
         assert time.monotonic() < end, done
@@ -80,7 +84,7 @@ def test_a_sweep_goes_on_without_a_node_that_is_lost_and_resumes_on_the_same_clu
     ]
     done = fashion_vgg("train", "-m", *small, f"hydra.sweep.dir={tmp_path}/plain", root=tmp_path)
     assert done.returncode == 0, done
-    env = {"RAY_ADDRESS": None, "OMP_NUM_THREADS": "1"}
+    env = {**TOKEN, "RAY_ADDRESS": None}
     ray = ["hydra/launcher=ray", f"hydra.launcher.ray.init.address={address}", "hydra.launcher.ray.remote.num_cpus=1"]
     process = fashion_vgg.start("train", "-m", *small, *ray, root=tmp_path, env=env, fork=False)
     process.wait_until(lambda: len([*tmp_path.glob("outputs/sweeps/*/*/*/metrics.csv")]) == 2)
@@ -91,7 +95,8 @@ def test_a_sweep_goes_on_without_a_node_that_is_lost_and_resumes_on_the_same_clu
     assert stopped.returncode == 143, stopped
     done = fashion_vgg("train", "-m", "sweep.resume=last", root=tmp_path, env=env, fork=False)
     assert done.returncode == 0, done
-    assert f"Connecting to existing Ray cluster at address: {address}" in done.stdout + done.stderr
+    port = address.rpartition(":")[2]
+    assert re.search(rf"existing Ray cluster at address: \S+:{port}\b", done.stderr), done.stderr
     [sweep] = tmp_path.glob("outputs/sweeps/*/*")
     assert {run.status for run in find_runs(sweep)} == {"finished"}
     for name in ("seed=0", "seed=1", "seed=2"):

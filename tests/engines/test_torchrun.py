@@ -48,8 +48,10 @@ def start(command: Command, node: str, words: Sequence[str], root: Path) -> Proc
     """`torchrun` on one of the machines; the first one is the meeting point."""
     rendezvous = ["--rdzv-backend=c10d", f"--rdzv-endpoint={ADDRESSES[0]}:29400", "--rdzv-id=test", "--max-restarts=0"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", *rendezvous]
-    local = f"--local-addr={ADDRESSES[NODES.index(node)]}"
-    line = ["ip", "netns", "exec", node, *torchrun, local, "-m", "fashion_vgg", "train", *words]
+    # The host's name is another one's in a namespace, so that torchrun cannot see which of the two it is.
+    number = NODES.index(node)
+    local = [f"--local-addr={ADDRESSES[number]}", f"--rdzv-conf=is_host={1 - number}"]
+    line = ["ip", "netns", "exec", node, *torchrun, *local, "-m", "fashion_vgg", "train", *words]
     program = ["-c", "import os, sys; os.execvp(sys.argv[1], sys.argv[1:])"]
     return command.start(*line, program=program, root=root, env={"GLOO_SOCKET_IFNAME": "veth0"}, fork=False)
 

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -35,6 +36,8 @@ def run_job(cfg: DictConfig, train: Callable[[DictConfig], None]) -> float | Non
     """
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
+    if not hydra.job.chdir:
+        os.chdir(hydra.runtime.cwd)  # the command's, to which paths are relative; Ray's processes have another one
     if (folder / run_folder.SUMMARY).exists():
         check_same_run(folder, hydra.overrides.task)
         log.info("Finished before: %s", folder.name)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 
 from fashion_vgg import atomic
 from fashion_vgg.checkpoints import run_folder, signals
@@ -80,8 +80,11 @@ class RecordSweep(Callback):
         folder.mkdir(parents=True, exist_ok=True)
         run_folder.lock(folder, "running a sweep")
         overrides = config.hydra.overrides
-        of_hydra = (word for word in overrides.hydra if key_of(word) not in ("hydra.sweep.dir", "hydra.mode"))
+        of_hydra = [word for word in overrides.hydra if key_of(word) not in ("hydra.sweep.dir", "hydra.mode")]
         atomic.write(folder / record.RECORD, json.dumps([*overrides.task, *of_hydra]) + "\n")
+        with read_write(config.hydra):  # absolute, since Ray's processes have another working directory
+            config.hydra.sweep.dir = str(folder)
+            overrides.hydra = [*of_hydra, "hydra.mode=MULTIRUN", f"hydra.sweep.dir={quoted(str(folder))}"]
         for run in failed_runs(folder):
             (run.folder / run_folder.OUTCOME).unlink()
         started.append(folder)
