@@ -339,6 +339,18 @@ def test_every_precision_trains(fashion_vgg: Command, tiny: list[str], tmp_path:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.long
+def test_it_is_silent_on_a_machine_with_slurm(fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
+    """Lightning advises to use `srun` wherever it is on the PATH."""
+    srun = tmp_path / "bin" / "srun"
+    srun.parent.mkdir()
+    srun.write_text("#!/bin/sh\n")
+    srun.chmod(0o755)
+    env = {"PATH": f"{srun.parent}:{os.environ['PATH']}"}
+    done = fashion_vgg("train", *tiny, "trainer.max_steps=1", root=tmp_path, env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_it_trains_without_loggers_and_callbacks(fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
     done = fashion_vgg("train", *tiny, "~logger", "~callbacks", root=tmp_path)
     assert done.returncode == 0, done.stderr

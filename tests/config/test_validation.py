@@ -34,6 +34,7 @@ VALID = [
 INVALID = [
     ("seed", -1, "an integer from 0 to 4294967295"),
     ("seed", 1.5, "an integer from 0"),
+    ("trainer.strategy", "ddp_spawn", "auto, or one whose processes repeat the command (ddp, fsdp)"),
     ("batch_size", 0, "an integer of at least 1"),
     ("batch_size", "many", "an integer of at least 1"),
     ("batch_size", True, "an integer of at least 1"),
