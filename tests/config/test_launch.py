@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from fashion_vgg.config import launch
+from fashion_vgg.errors import UserError
 from fashion_vgg.runs.run import find_runs
 from tests.conftest import Command
 from tests.helpers import only, read_summary, weights
@@ -105,6 +106,34 @@ def test_only_a_further_process_gets_other_arguments(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("RANK", "1")
     further = launch.expand(["hydra.run.dir=/run", "seed=1"])
     assert further == ["hydra.run.dir=/run", "seed=1", "hydra.output_subdir=null", "hydra/job_logging=disabled"]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "per_node", "name", "devices", "nodes", "fits"),
+    [
+        *((None, None, "vgg", 2, 1, True), ("1", None, "vgg", 1, 1, True), ("8", "4", "vgg", 4, 2, True)),
+        *(("4", "4", "vgg", "auto", 1, True), ("1", None, "bash", 2, 1, True), ("2", "2", "vgg", [0, 1], 1, True)),
+        *(("2", None, "vgg", 2, 1, False), ("1", None, "vgg", 2, 1, False), ("2", "2", "vgg", 1, 1, False)),
+    ],
+)
+def test_slurm_must_start_a_task_for_each_process(
+    monkeypatch: pytest.MonkeyPatch,
+    tasks: str | None,
+    per_node: str | None,
+    name: str,
+    devices: int | str | list[int],
+    nodes: int,
+    fits: bool,
+) -> None:
+    variables = {"SLURM_NTASKS": tasks, "SLURM_NTASKS_PER_NODE": per_node, "SLURM_JOB_NAME": name}
+    for variable, value in variables.items():
+        if value is not None:
+            monkeypatch.setenv(variable, value)
+    if fits:
+        launch.check_tasks(devices, nodes)
+    else:
+        with pytest.raises(UserError, match=rf"^SLURM has started {tasks} tasks? for a training of "):
+            launch.check_tasks(devices, nodes)
 
 
 @pytest.mark.parametrize(

@@ -155,8 +155,8 @@ def test_a_refused_submission_names_the_key(
     words = ["train", "-m", *small, "seed=0,1", *SLURM]
     for setting, reason in (
         ("gpus_per_node=1", "Invalid generic resource (gres) specification. Change hydra.launcher.gpus_per_node.\n"),
-        ("partition=gpu", "Invalid partition name specified. Change hydra.launcher.partition.\n"),
-        ("mem_gb=900", ""),
+        ("partition=gpu", "invalid partition specified: gpu. Change hydra.launcher.partition.\n"),
+        ("mem_gb=900", "Memory specification can not be satisfied. Change hydra.launcher.mem_gb.\n"),
     ):
         done = fashion_vgg(*words, f"hydra.launcher.{setting}", root=tmp_path, env=slurm.env, fork=False)
         assert done.returncode == 2, done

@@ -36,8 +36,8 @@ _ENDED = {
 }
 _KEYS = {
     "gres|generic resource": "gpus_per_node",
-    "partition": "partition",
     "account": "account",
+    "partition": "partition",
     "time limit": "timeout_min",
     "memory": "mem_gb",
     "cpu": "cpus_per_task",
@@ -77,7 +77,7 @@ class SlurmLauncher(submitit_launcher.SlurmLauncher):  # type: ignore[misc]
         returned = []
         for job, folder, overrides in zip(jobs, folders, job_overrides, strict=True):
             result, reason = (None, ended[job.job_id]) if job.job_id in ended else _result(job)
-            if reason and not Run(folder).summary:
+            if reason and not Run(folder).summary and not run_folder.is_locked(folder):
                 run_folder.write_outcome(folder, "failed", f"{reason}: see {job.paths.stdout}")
             returned.append(result or JobReturn(overrides, status=JobStatus.COMPLETED))
         return returned
@@ -113,10 +113,10 @@ class SlurmLauncher(submitit_launcher.SlurmLauncher):  # type: ignore[misc]
 
 
 def _refusal(message: str) -> str:
-    lines = [line for line in message.splitlines() if line.strip()] or ["no reason given"]
-    reason = re.sub(r"^sbatch: (error: )?(Batch job submission failed: )?", "", lines[-1])
-    key = next((key for words, key in _KEYS.items() if re.search(words, reason, re.IGNORECASE)), "<setting>")
-    return f"SLURM refused the jobs: {reason.rstrip('.')}. Change hydra.launcher.{key}."
+    lines = [re.sub(r"^sbatch: (error: )?(Batch job submission failed: )?", "", line) for line in message.splitlines()]
+    found = ((line, key) for line in lines for words, key in _KEYS.items() if re.search(words, line, re.IGNORECASE))
+    line, key = next(found, (lines[-1] if lines else "no reason given", "<setting>"))
+    return f"SLURM refused the jobs: {line.rstrip('.')}. Change hydra.launcher.{key}."
 
 
 def _wait_for(jobs: Sequence[submitit.Job[Any]]) -> Iterator[tuple[submitit.Job[Any], str]]:
