@@ -99,7 +99,7 @@ def test_a_forked_command_equals_one_in_a_new_interpreter(fashion_vgg: Command, 
     assert (forked.returncode, forked.stdout, forked.stderr) == (new.returncode, new.stdout, new.stderr)
 
 
-@pytest.mark.long
+@pytest.mark.thorough
 def test_a_forked_training_equals_one_in_a_new_interpreter(
     fashion_vgg: Command, tiny: list[str], tmp_path: Path
 ) -> None:

@@ -40,8 +40,8 @@ def same(ours: Tensor, theirs: Tensor) -> bool:
     return torch.allclose(ours, theirs, rtol=0, atol=1e-20)  # that learning rate still moves a bias of zero
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("in_channels", [1, pytest.param(3, marks=pytest.mark.thorough)])
+@pytest.mark.thorough
+@pytest.mark.parametrize("in_channels", [1, 3])
 def test_fine_tuning_starts_from_torchvisions_weights(
     fashion_vgg: Command, fine_tuning: list[str], published: Path, tmp_path: Path, in_channels: int
 ) -> None:

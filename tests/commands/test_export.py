@@ -126,6 +126,7 @@ class TestExport:
         assert done.returncode == 0, done.stderr
         assert published.read(tmp_path / "weights.safetensors")
 
+    @pytest.mark.thorough
     def test_a_float64_network_keeps_its_weights(self, fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
         words = ["trainer.precision=64-true", "trainer.max_epochs=1", "trainer.limit_val_batches=1.0"]
         assert fashion_vgg("train", *tiny, *words, root=tmp_path).returncode == 0

@@ -192,6 +192,7 @@ def test_an_empty_variable_counts_as_unset(fashion_vgg: Command, small: list[str
     assert run.name in listed.stdout
 
 
+@in_the_long_set
 def test_a_path_with_an_interpolation_is_taken_literally(
     fashion_vgg: Command, small: list[str], run: Path, data_root: Path, tmp_path: Path, survived: Survived
 ) -> None:

@@ -17,6 +17,7 @@ from tests.helpers import assert_equal
 from tests.processes.command import Command
 
 
+@in_the_long_set
 def test_a_new_interpreter_resumes_a_killed_one(
     undisturbed: Training, small: list[str], training: MakeTraining, tmp_path: Path
 ) -> None:

@@ -136,9 +136,8 @@ def test_a_stopped_sweep_is_resumable(
     assert [run.status for run in jobs(tmp_path).values()] == ["finished"] * 2
 
 
-@pytest.mark.parametrize(
-    "launcher", ["joblib", *(pytest.param(name, marks=pytest.mark.thorough) for name in ("submitit_local", "ray"))]
-)
+@pytest.mark.thorough
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray"])
 def test_the_same_sweep_on_other_launchers(
     fashion_vgg: Command, tiny: list[str], tmp_path: Path, launcher: str
 ) -> None:

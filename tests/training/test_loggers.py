@@ -17,6 +17,7 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.thorough
 def test_many_loggers_store_the_metrics_of_every_epoch(fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
     words = ["logger=many", "logger.wandb.offline=true", "tags=[a,b]", "name=baseline"]
     done = fashion_vgg("train", *tiny, *words, root=tmp_path)
@@ -52,7 +53,7 @@ def assert_mlflow_has(uri: str, name: str, expected: list[dict[str, str]]) -> No
         assert [point.value for point in history] == pytest.approx([float(row[metric]) for row in expected])
 
 
-@pytest.mark.parametrize("logger", ["wandb", "mlflow"])
+@pytest.mark.parametrize("logger", ["wandb", pytest.param("mlflow", marks=pytest.mark.thorough)])
 def test_a_missing_extra_is_a_line(fashion_vgg: Command, tiny: list[str], tmp_path: Path, logger: str) -> None:
     program = (
         "import importlib.metadata as m, sys\n"

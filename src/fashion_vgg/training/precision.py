@@ -24,7 +24,7 @@ def choose(accelerator: str) -> str:
         return "32-true"
     ratio = _product_seconds(torch.float32) / _product_seconds(torch.bfloat16)
     chosen = "bf16-mixed" if ratio >= WORTHWHILE else "32-true"
-    log.info("Precision %s: this CPU multiplies bfloat16 at %.1f times the speed of float32.", chosen, ratio)
+    log.info("Precision %s: this CPU multiplies bfloat16 at %.2g times the speed of float32.", chosen, ratio)
     return chosen
 
 
