@@ -68,7 +68,7 @@ def test_jobs_of_two_processes_on_other_launchers(
 def test_a_search_prunes_trainings_of_two_processes(fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
     own = [word for word in tiny if not word.startswith("trainer=")]
     search = ["hydra/sweeper=optuna", "data.val_size=1000", "trainer.max_epochs=3", "hydra.sweeper.n_trials=6"]
-    space = ["optimizer.lr=choice(0.1,0.00001)", "hydra.sweeper.sampler.seed=1", f"hydra.sweep.dir={tmp_path}/sweep"]
+    space = ["optimizer.lr=choice(0.1,0.00001)", "hydra.sweeper.seed=1", f"hydra.sweep.dir={tmp_path}/sweep"]
     done = fashion_vgg("train", "-m", *own, *DDP, *search, *space, root=tmp_path, fork=False)
     assert done.returncode == 0, done
     statuses = {run.status for run in find_runs(tmp_path / "sweep")}

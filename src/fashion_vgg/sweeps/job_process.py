@@ -17,8 +17,11 @@ from hydra.conf import HydraConf
 from omegaconf import DictConfig
 
 from fashion_vgg.checkpoints import run_folder, signals
-from fashion_vgg.config.overrides import key_of, quoted, split_flags
+from fashion_vgg.config import launch
+from fashion_vgg.config.app import CONF
+from fashion_vgg.config.overrides import key_of, quoted
 from fashion_vgg.errors import Stopped, TrainingError, UserError
+from fashion_vgg.sweeps.sweep_folder import resume_command
 
 SWEEP = "FASHION_VGG_SWEEP"
 """Environment variable of the job's process: the folder of its sweep."""
@@ -54,21 +57,34 @@ def run(cfg: DictConfig, hydra: HydraConf, devices: Sequence[int] = ()) -> None:
     if cfg.trainer.num_nodes > 1:
         raise UserError("A sweep whose jobs train on several machines needs hydra/launcher=submitit_slurm.")
     folder = Path(hydra.runtime.output_dir)
-    flags = [flag for flag in split_flags(sys.argv[1:])[0] if flag not in ("-m", "--multirun")]
     resumed = [f"resume={quoted(str(folder))}"] if cfg.resume else []
     sweep = Path(hydra.sweep.dir).absolute()
     place = [f"hydra.sweep.dir={quoted(str(sweep))}", f"hydra.run.dir={quoted(str(folder))}"]
     of_hydra = [word for word in hydra.overrides.hydra if key_of(word) != "hydra.mode"]
-    words = [*flags, *hydra.overrides.task, *resumed, *of_hydra, *place, "hydra.output_subdir=null"]
+    words = [*_flags(hydra), *hydra.overrides.task, *resumed, *of_hydra, *place, "hydra.output_subdir=null"]
+    launch.hide_cpp_warnings()  # which torch reads in the job's process, perhaps before its `train` is called
     env = {**os.environ, SWEEP: str(sweep)}
     if devices:
         env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, devices))
     # In a session of its own, where a Ctrl-C does not reach it, so that it receives each signal once.
     command = [sys.executable, "-m", "fashion_vgg", "train", *words]
-    status = _wait(subprocess.Popen(command, env=env, start_new_session=True))
+    try:
+        status = _wait(subprocess.Popen(command, env=env, start_new_session=True))
+    except Stopped as stopped:
+        stopped.add_note(f"Resume with: {resume_command(sweep)}")
+        raise
     ended = any((folder / name).exists() for name in (run_folder.SUMMARY, run_folder.OUTCOME))
     if status or not ended:
         raise TrainingError(f"The job's process died with exit status {status}.")
+
+
+def _flags(hydra: HydraConf) -> list[str]:
+    """The flags that name folders of configs. (The command line is another one in Ray's processes.)"""
+    folders = {source.provider: source.path for source in hydra.runtime.config_sources}
+    flags = ["--config-dir", folders["command-line"]] if "command-line" in folders else []
+    if Path(folders["main"]) != CONF:
+        flags += ["--config-path", folders["main"], "--config-name", str(hydra.job.config_name)]
+    return flags
 
 
 def _wait(process: "subprocess.Popen[bytes]") -> int:
