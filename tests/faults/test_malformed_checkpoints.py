@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import signal
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -115,8 +116,9 @@ def test_a_malformed_checkpoint_of_a_training_is_refused(
     training: MakeTraining, small: list[str], fashion_vgg: Command, tmp_path: Path, survived: Survived
 ) -> None:
     killed = training(tmp_path / "run", small)
-    killed.kill_when_saved()
-    run = killed.folder
+    run, metrics = killed.folder, killed.folder / "metrics.csv"
+    # In its third epoch, so that the checkpoint has metrics.
+    killed.run_until(lambda: metrics.exists() and len(metrics.read_text().splitlines()) == 3, signal.SIGKILL)
     good = torch.load(run / "last.ckpt", weights_only=True)
     for older in run.glob("last-*.ckpt"):
         older.unlink()

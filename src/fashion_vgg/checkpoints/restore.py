@@ -80,7 +80,8 @@ class CheckRestored(L.Callback):
         if _keys(checkpoint["loops"]["fit_loop"]) != _keys(trainer.fit_loop.state_dict()):
             raise UserError("its progress has other parts.")
         epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
-        if len(checkpoint["callbacks"].get("History", {}).get("rows", ())) != epochs:
+        rows = checkpoint["callbacks"].get("History", {}).get("rows")
+        if rows is None or len(rows) != epochs:
             raise UserError(f"it does not have the metrics of {epochs:,} epochs.")
         self._schedules = len(checkpoint["lr_schedulers"])
 
