@@ -47,7 +47,10 @@ class EpochMetrics(Metric):
 
     def restore(self, saved: dict[str, Tensor], strategy: Any) -> None:
         """Restore a process's sums; if the number of processes has changed, the first one's are the total."""
-        for name, row in saved.items():
+        rows = {name: saved[name] for name in self._defaults}
+        if len({row.shape for row in rows.values()}) != 1:
+            raise ValueError("the sums of its metrics are of different shapes.")
+        for name, row in rows.items():
             if len(row) == strategy.world_size:
                 setattr(self, name, row[strategy.global_rank].to(self.device))
             elif strategy.global_rank == 0:
