@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The long fault-injection suite: kills, signals, full disks, altered files, hostile configurations and more, in real
-# trainings; 41 minutes on two cores of an AMD EPYC (Zen 3). Prints a table: each promise, how often it was tested, how often it was kept.
-# Arguments go to pytest.
+# trainings; 41 minutes on two cores of an AMD EPYC (Zen 3). Prints a table: each promise, how often it was tested, how
+# often it was kept. Arguments go to pytest.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 cd "$FASHION_VGG_ROOT"
