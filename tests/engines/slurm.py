@@ -83,7 +83,11 @@ def running(folder: Path, nodes: Sequence[str] = ("n1", "n2")) -> Iterator[Slurm
         for command in daemons:
             stack.enter_context(_process(command, slurm.env))
         _wait_until(lambda: _idle(slurm) == len(nodes))
-        yield slurm
+        try:
+            yield slurm
+        finally:  # or the jobs of a test that failed would go on without SLURM
+            slurm.run("scancel", f"--user={user}")
+            _wait_until(lambda: not slurm.jobs())
 
 
 def _idle(slurm: Slurm) -> int:
@@ -127,7 +131,7 @@ def _process(command: Sequence[str], env: dict[str, str], user: str | None = Non
 def _wait_until(reached: Callable[[], bool], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not reached():
-        assert time.monotonic() < end, "SLURM did not start"
+        assert time.monotonic() < end, "SLURM did not start or end"
         time.sleep(0.1)
 
 
