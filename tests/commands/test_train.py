@@ -120,7 +120,6 @@ class TestRun:
 
 
 class TestGroups:
-    @pytest.mark.long
     @pytest.mark.thorough
     def test_optimizers_and_schedulers_are_swept(self, fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
         grid = ["optimizer=sgd,adamw", "scheduler=cosine,none"]

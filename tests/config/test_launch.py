@@ -1,6 +1,5 @@
 """One training in several processes that torchrun or SLURM starts, as on two machines."""
 
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from fashion_vgg.config import launch
 from fashion_vgg.errors import UserError
 from fashion_vgg.runs.run import find_runs
 from tests.conftest import Command
-from tests.helpers import only, read_summary, weights
+from tests.helpers import free_ports, only, read_summary, weights
 
 DDP = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.num_nodes=2", "trainer.devices=1"]
 
@@ -33,13 +32,6 @@ def single_process(fashion_vgg: Command, small: list[str], tmp_path_factory: pyt
     return only(root, "outputs/train/*/*")
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
 def assert_equal_but_for_rounding(one: Path, other: Path) -> None:
     """The processes add the same gradients in another order; float32 rounding grows over the 20 steps."""
     for part in ("final", "best"):
@@ -52,7 +44,7 @@ def assert_equal_but_for_rounding(one: Path, other: Path) -> None:
 
 def run_two_nodes(fashion_vgg: Command, root: Path, overrides: Sequence[str]) -> list[str]:
     """Run a training under torchrun as two nodes of one process; return what each node prints."""
-    rendezvous = ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{free_port()}", "--rdzv-id=test"]
+    rendezvous = ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{free_ports(1)[0]}", "--rdzv-id=test"]
     torchrun = ["-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", *rendezvous, "-m", "fashion_vgg"]
     nodes = [fashion_vgg.start("train", *overrides, program=torchrun, fork=False, root=root) for _ in range(2)]
     done = [node.result() for node in nodes]
@@ -80,7 +72,7 @@ def test_two_nodes_under_slurm_train_like_one_process(
     """With the variables that `srun` sets, from which Lightning detects the cluster."""
     job = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "vgg", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "1"}
     job |= {"SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "127.0.0.1", "SLURM_LOCALID": "0"}
-    job |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    job |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_ports(1)[0])}
     tasks = [
         fashion_vgg.start(
             *("train", *small, *DDP, "resume=auto"),

@@ -5,11 +5,12 @@ import os
 import shutil
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from subprocess import Popen
+
+from tests.helpers import free_ports, wait_until
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 CONFIG = """\
@@ -70,7 +71,7 @@ class Slurm:
 @contextmanager
 def running(folder: Path, nodes: Sequence[str] = ("n1", "n2")) -> Iterator[Slurm]:
     """Start SLURM with its files in a folder, and end it."""
-    ports = _free_ports(1 + len(nodes))
+    ports = free_ports(1 + len(nodes))
     host, user = socket.gethostname().partition(".")[0], getpass.getuser()
     lines = [NODE.format(name=name, host=host, port=port) for name, port in zip(nodes, ports[1:], strict=True)]
     text = CONFIG.format(folder=folder, host=host, user=user, ports=ports, nodes="\n".join(lines))
@@ -82,12 +83,12 @@ def running(folder: Path, nodes: Sequence[str] = ("n1", "n2")) -> Iterator[Slurm
         stack.enter_context(_munged(folder / "munge"))
         for command in daemons:
             stack.enter_context(_process(command, slurm.env))
-        _wait_until(lambda: _idle(slurm) == len(nodes))
+        wait_until(lambda: _idle(slurm) == len(nodes), 60)
         try:
             yield slurm
         finally:  # or the jobs of a test that failed would go on without SLURM
             slurm.run("scancel", f"--user={user}")
-            _wait_until(lambda: not slurm.jobs())
+            wait_until(lambda: not slurm.jobs(), 60)
 
 
 def _idle(slurm: Slurm) -> int:
@@ -110,7 +111,7 @@ def _munged(folder: Path) -> Iterator[None]:
     names = ("socket", "key-file", "pid-file", "log-file", "seed-file")
     options = [f"--{name}={folder / name.removesuffix('-file')}" for name in names]
     with _process(["munged", "--foreground", *options], {}, user=user):
-        _wait_until((folder / "socket").exists)
+        wait_until((folder / "socket").exists, 60)
         yield
 
 
@@ -126,18 +127,3 @@ def _process(command: Sequence[str], env: dict[str, str], user: str | None = Non
     finally:
         process.terminate()
         process.wait(30)
-
-
-def _wait_until(reached: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < end, "SLURM did not start or end"
-        time.sleep(0.1)
-
-
-def _free_ports(number: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]

@@ -4,18 +4,16 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fashion_vgg.runs.run import find_runs
-from tests.helpers import assert_equal
+from tests.helpers import assert_equal, free_ports, wait_until
 from tests.processes.command import Command
 
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "of-the-tests"}
@@ -43,16 +41,14 @@ def cluster() -> Iterator[tuple[str, Node]]:
     """The address of a cluster of two nodes, and the second one."""
     pytest.importorskip("ray")
     folder = Path(tempfile.mkdtemp(prefix="ray-"))
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{listener.getsockname()[1]}"
-    port = address.rpartition(":")[2]
+    [port] = free_ports(1)
+    address = f"127.0.0.1:{port}"
     head = Node(folder / "head", "--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={folder}/ray")
     second = None
     try:
-        wait_for_nodes(address, 1)
+        wait_until(lambda: count_nodes(address) >= 1, 60)
         second = Node(folder / "second", f"--address={address}")
-        wait_for_nodes(address, 2)
+        wait_until(lambda: count_nodes(address) >= 2, 60)
         yield address, second
     finally:
         for node in filter(None, (second, head)):
@@ -61,16 +57,10 @@ def cluster() -> Iterator[tuple[str, Node]]:
         shutil.rmtree(folder)
 
 
-def wait_for_nodes(address: str, number: int) -> None:
-    end = time.monotonic() + 60
-    env = {**os.environ, **TOKEN}
+def count_nodes(address: str) -> int:
     status = [sys.executable, "-m", "ray.scripts.scripts", "status", f"--address={address}"]
-    while True:
-        done = subprocess.run(status, env=env, capture_output=True, text=True, check=False)
-        if done.stdout.count("node_") >= number:
-            return
-        assert time.monotonic() < end, done
-        time.sleep(0.5)
+    done = subprocess.run(status, env={**os.environ, **TOKEN}, capture_output=True, text=True, check=False)
+    return done.stdout.count("node_")
 
 
 def test_a_sweep_goes_on_without_a_node_that_is_lost_and_resumes_on_the_same_cluster(

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -17,7 +17,7 @@ import torch
 
 from fashion_vgg.runs.run import Run, find_runs
 from tests.engines.slurm import Slurm
-from tests.helpers import assert_equal, assert_same
+from tests.helpers import assert_equal, assert_same, wait_until
 from tests.processes.command import Command
 
 SLURM = [
@@ -31,13 +31,6 @@ ROOT = Path(__file__).parents[2]
 
 def statuses(sweep: Path) -> dict[str, str]:
     return {run.folder.name: run.status for run in find_runs(sweep)}
-
-
-def wait_until(reached: Callable[[], object], seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not reached():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
 
 
 def has_ended(run: Path, epochs: int) -> bool:
@@ -77,13 +70,13 @@ class Sweep:
     def __init__(self, command: Command, slurm: Slurm, words: Sequence[str], root: Path) -> None:
         self.folder = root / "sweep"
         self.slurm = slurm
-        wait_until(lambda: not slurm.jobs())  # of another test
+        wait_until(lambda: not slurm.jobs(), 120)  # of another test
         line = ["train", "-m", *words, *SLURM, f"hydra.sweep.dir={self.folder}"]
         self.process = command.start(*line, root=root, env={**slurm.env, "MASTER_ADDR": "127.0.0.1"}, fork=False)
 
     def job_of(self, number: int) -> str:
         """SLURM's number of a job."""
-        wait_until(lambda: len(self.slurm.jobs()) > number)
+        wait_until(lambda: len(self.slurm.jobs()) > number, 120)
         return sorted(self.slurm.jobs())[number]
 
 
@@ -103,9 +96,9 @@ def test_a_signal_before_the_time_limit_loses_no_step(
     sweep = Sweep(fashion_vgg, slurm, [*small, "seed=0,1"], tmp_path)
     run, job = sweep.folder / "seed=1", sweep.job_of(1)
     for epochs in (1, 2):
-        wait_until(partial(has_ended, run, epochs))
+        wait_until(partial(has_ended, run, epochs), 120)
         slurm.run("scancel", "--signal=USR2", job)
-        wait_until(partial(has_resumed, run, epochs, slurm))
+        wait_until(partial(has_resumed, run, epochs, slurm), 120)
     done = sweep.process.result()
     assert done.returncode == 0, done
     log = (run / "train.log").read_text()
@@ -121,7 +114,7 @@ def test_cancelled_jobs_are_reported_when_the_others_have_ended(
     fashion_vgg: Command, slurm: Slurm, small: list[str], tmp_path: Path
 ) -> None:
     sweep = Sweep(fashion_vgg, slurm, [*small, "seed=0,1,2"], tmp_path)
-    wait_until(partial(has_ended, sweep.folder / "seed=0", 1))
+    wait_until(partial(has_ended, sweep.folder / "seed=0", 1), 120)
     slurm.run("scancel", sweep.job_of(0))
     done = sweep.process.result()
     assert done.returncode == 1, done
@@ -137,7 +130,7 @@ def test_a_signal_before_the_training_begins_ends_the_job(
 ) -> None:
     sweep = Sweep(fashion_vgg, slurm, [*small, "seed=0,1"], tmp_path)
     job = sweep.job_of(0)
-    wait_until(lambda: any(sweep.folder.glob("*/train.log")))  # torch is imported after that
+    wait_until(lambda: any(sweep.folder.glob("*/train.log")), 120)  # torch is imported after that
     assert not any(sweep.folder.glob("*/config.yaml"))
     sent = time.monotonic()
     slurm.run("scancel", "--signal=TERM", job)
@@ -168,7 +161,7 @@ def test_a_sweep_is_not_finished_while_another_command_trains_one_of_its_jobs(
     fashion_vgg: Command, slurm: Slurm, small: list[str], tmp_path: Path
 ) -> None:
     sweep = Sweep(fashion_vgg, slurm, [*small, "trainer.max_epochs=30", "seed=0,1"], tmp_path)
-    wait_until(lambda: has_ended(sweep.folder / "seed=0", 1) and has_ended(sweep.folder / "seed=1", 1))
+    wait_until(lambda: has_ended(sweep.folder / "seed=0", 1) and has_ended(sweep.folder / "seed=1", 1), 120)
     sweep.process.send_signal(signal.SIGINT)
     assert sweep.process.result().returncode == 130
     assert len(slurm.jobs()) == 2  # they go on
@@ -177,7 +170,7 @@ def test_a_sweep_is_not_finished_while_another_command_trains_one_of_its_jobs(
     assert "Another process is still training seed=" in again.stderr
     assert not list(sweep.folder.glob("*/outcome.json"))
     slurm.run("scancel", *slurm.jobs())
-    wait_until(lambda: not slurm.jobs())
+    wait_until(lambda: not slurm.jobs(), 120)
 
 
 def test_a_job_of_two_nodes_with_two_tasks_each(
@@ -189,10 +182,10 @@ def test_a_job_of_two_nodes_with_two_tasks_each(
     done = fashion_vgg(*words, root=tmp_path, fork=False)
     assert done.returncode == 0, done
     sweep = Sweep(fashion_vgg, slurm, [*own, *TWO_TASKS, "optimizer.lr=0.05,1e9"], tmp_path)
-    wait_until(partial(has_ended, sweep.folder / "lr=0.05", 1))
+    wait_until(partial(has_ended, sweep.folder / "lr=0.05", 1), 120)
     job = sweep.job_of(0)
     slurm.run("scancel", "--signal=USR2", job)
-    wait_until(partial(has_resumed, sweep.folder / "lr=0.05", 1, slurm))
+    wait_until(partial(has_resumed, sweep.folder / "lr=0.05", 1, slurm), 120)
     done = sweep.process.result()
     assert done.returncode == 1, done
     assert statuses(sweep.folder) == {"lr=0.05": "finished", "lr=1000000000.0": "diverged"}

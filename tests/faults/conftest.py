@@ -2,7 +2,6 @@
 
 import os
 import random
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -69,11 +68,6 @@ class Training:
             time.sleep(0.002)
         process.send_signal(signum)
         return process.result()
-
-    def kill_when_saved(self, name: str = "last.ckpt") -> None:
-        """Train until a checkpoint is there, then kill it."""
-        killed = self.run_until((self.folder / name).exists, signal.SIGKILL)
-        assert killed.returncode == -signal.SIGKILL, killed
 
     def seconds_in(self, seconds: float) -> Callable[[], bool]:
         """The moment that is so long after the first line of the log."""

@@ -2,6 +2,7 @@
 
 from tests.helpers.compare import TIMES, assert_equal, assert_same, curves
 from tests.helpers.configs import composed, member
+from tests.helpers.local import free_ports, wait_until
 from tests.helpers.runs import accuracy_by_hand, finish, leave, only, read_summary, trained, weights
 from tests.helpers.training import each_reseeded, small_classifier, small_datamodule, trainer_for
 
@@ -14,6 +15,7 @@ __all__ = [
     "curves",
     "each_reseeded",
     "finish",
+    "free_ports",
     "leave",
     "member",
     "only",
@@ -22,5 +24,6 @@ __all__ = [
     "small_datamodule",
     "trained",
     "trainer_for",
+    "wait_until",
     "weights",
 ]
