@@ -175,7 +175,7 @@ def test_the_newest_intact_checkpoint_is_resumed(
     undisturbed: Training, small: list[str], training: MakeTraining, tmp_path: Path, survived: Survived
 ) -> None:
     run = training(tmp_path / "run", small)
-    run.run_until((run.folder / "last-2.ckpt").exists, signal.SIGKILL)
+    run.run_until((run.folder / "last-2.ckpt").exists, signal.SIGTERM)  # not while it renames them
     for name in ("last.ckpt", "last-1.ckpt"):
         content = (run.folder / name).read_bytes()
         (run.folder / name).unlink()  # it may be a hard link to another

@@ -132,9 +132,9 @@ class Swallows(L.Callback):
         self.swallow()
 
     def swallow(self):
-        pathlib.Path("waits").touch()
         while True:
             try:
+                pathlib.Path("waits").touch()
                 time.sleep(600)
             except BaseException:
                 if self.then == "raise":

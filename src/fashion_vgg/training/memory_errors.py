@@ -2,13 +2,17 @@
 
 import gc
 import multiprocessing
+import signal
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import connection
 from typing import Any
 
 import lightning as L
 import torch
 import torch.nn.functional as F
+from torch.utils.data import dataloader
 
 from fashion_vgg.data import FashionMNISTDataModule
 from fashion_vgg.errors import ProcessError, UserError
@@ -20,11 +24,9 @@ def friendly_errors(trainer: L.Trainer, module: Any, data: FashionMNISTDataModul
     try:
         yield
         return
-    except RuntimeError as error:
-        if str(error).startswith("DataLoader"):
-            for worker in multiprocessing.active_children():
-                worker.kill()  # the program would wait at its end for one that hangs
-            cause = str(error).partition(". ")[0].strip().removesuffix(".")
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        if cause := _loader_failure(error):
+            _kill_children()
             raise ProcessError(f"A loader process failed: {cause} (data.num_workers={data.num_workers}).") from error
         if not is_out_of_memory(error):
             raise
@@ -35,6 +37,25 @@ def friendly_errors(trainer: L.Trainer, module: Any, data: FashionMNISTDataModul
         f"batch_size={data.batch_size} at image_size={data.image_size} does not fit into the memory of "
         f"{trainer.strategy.root_device}: {suggestion}."
     )
+
+
+def _loader_failure(error: BaseException) -> str | None:
+    """How a loader process failed, if the error comes from that."""
+    if str(error).startswith("DataLoader"):
+        return str(error).partition(". ")[0].strip().removesuffix(".")
+    modules = {frame.f_globals.get("__name__") for frame, _ in traceback.walk_tb(error.__traceback__)}
+    if isinstance(error, ConnectionError | EOFError) and {dataloader.__name__, connection.__name__} <= modules:
+        return "DataLoader worker exited unexpectedly"  # while it passed a batch on
+    return None
+
+
+def _kill_children() -> None:
+    """Kill the loader processes: the program would wait at its end for one that hangs."""
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's raises an error for each that is killed
+    for worker in multiprocessing.active_children():
+        worker.kill()
+        worker.join()
+    signal.signal(signal.SIGCHLD, handler)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
