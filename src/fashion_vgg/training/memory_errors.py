@@ -51,11 +51,14 @@ def _loader_failure(error: BaseException) -> str | None:
 
 def _kill_children() -> None:
     """Kill the loader processes: the program would wait at its end for one that hangs."""
-    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's raises an error for each that is killed
+    child_ended = getattr(signal, "SIGCHLD", None)  # Windows has none
+    if child_ended:  # torch's handler raises an error for each that is killed
+        handler = signal.signal(child_ended, signal.SIG_DFL)
     for worker in multiprocessing.active_children():
         worker.kill()
         worker.join()
-    signal.signal(signal.SIGCHLD, handler)
+    if child_ended:
+        signal.signal(child_ended, handler)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
