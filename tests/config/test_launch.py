@@ -65,7 +65,7 @@ def test_two_nodes_under_torchrun_train_like_one_process_and_resume(
     assert_equal_but_for_rounding(single_process, folder)
 
 
-@pytest.mark.long
+@pytest.mark.thorough
 def test_two_nodes_under_slurm_train_like_one_process(
     fashion_vgg: Command, small: list[str], single_process: Path, tmp_path: Path
 ) -> None:

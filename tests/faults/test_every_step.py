@@ -74,7 +74,7 @@ def trained(cfg: DictConfig, checkpoint: Path | None, *callbacks: L.Callback) ->
 @pytest.mark.parametrize(
     ("more", "steps", "twice", "few"),
     [
-        ([], 48, 3, slice(13, 19)),
+        ([], 48, 3, slice(14, 17)),
         (["trainer.accumulate_grad_batches=2", "trainer.val_check_interval=5"], 24, 0, slice(1, 4)),
         *(
             pytest.param(*case, marks=in_the_long_set)

@@ -35,6 +35,7 @@ def in_an_epoch(process: Process) -> int:
     return second
 
 
+@in_the_long_set
 def test_a_process_that_is_stopped_dies_or_hangs_ends_the_training(
     small: list[str], training: MakeTraining, tmp_path: Path, survived: Survived
 ) -> None:

@@ -160,6 +160,7 @@ def test_the_same_sweep_on_other_launchers(
         assert again.stdout.count("Finished before: ") == 2
 
 
+@pytest.mark.thorough
 def test_a_killed_job_ends_a_parallel_sweep_with_a_message(
     fashion_vgg: Command, tiny: list[str], tmp_path: Path
 ) -> None:
