@@ -12,20 +12,11 @@ import torch
 
 from tests.conftest import Survived
 from tests.faults.conftest import MakeTraining, Training, children, in_the_long_set
-from tests.helpers import assert_same, curves
+from tests.helpers import assert_same, curves, wait_until
 from tests.processes.command import Command
 from tests.processes.process import Process
 
 TWO = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"]
-
-
-def ends(pid: int) -> bool:
-    """Whether a process ends within some seconds."""
-    for _ in range(100):
-        if not Path("/proc", str(pid)).exists():
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def in_an_epoch(process: Process) -> int:
@@ -63,7 +54,7 @@ def test_a_process_that_is_stopped_dies_or_hangs_ends_the_training(
         time.sleep(0.5)
     done = process.result(timeout=10)
     assert (done.returncode, done.stderr) == (143, f"Stopped by SIGTERM. {resume}")
-    assert ends(second)
+    wait_until(lambda: not Path("/proc", str(second)).exists(), 5)
     survived("one of two processes that is stopped, dies or hangs ends the training with how to resume", 3, 3)
 
 
@@ -80,7 +71,7 @@ def test_a_signal_before_two_processes_have_met_ends_both(
     done = process.result(timeout=60)
     resume = f"Resume with: fashion-vgg train resume={run.folder}\n"
     assert (done.returncode, done.stderr) == (143, f"Stopped by SIGTERM. {resume}")
-    assert ends(second)
+    wait_until(lambda: not Path("/proc", str(second)).exists(), 5)
     survived("a signal before two processes have met ends both", 1, 1)
 
 
@@ -96,7 +87,7 @@ def test_a_process_that_hangs_ends_the_training_after_a_time(
     assert done.returncode == 1, done
     how = rf"The last checkpoint is \S+\. Resume with: fashion-vgg train resume={run.folder}\n"
     assert re.fullmatch(rf"Another process of the training died or hangs: Timed out .*\.\n{how}", done.stderr), done
-    assert ends(second)
+    wait_until(lambda: not Path("/proc", str(second)).exists(), 5)
     survived("one of two processes that hangs ends the training after trainer.strategy.timeout_minutes", 1, 1)
 
 

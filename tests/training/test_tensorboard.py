@@ -4,10 +4,8 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +22,7 @@ from torch_tb_profiler.profiler.loader import RunLoader
 
 from fashion_vgg.runs.run import Run, find_runs
 from tests.conftest import Command
+from tests.helpers import free_ports, wait_until
 from tests.helpers.browser import chromium
 
 pytestmark = pytest.mark.long
@@ -49,18 +48,13 @@ def runs(sweep: Path) -> list[Run]:
 @pytest.fixture(scope="module")
 def tensorboard(sweep: Path) -> Iterator[str]:
     """The address of a TensorBoard that has loaded the sweep."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
+    [port] = free_ports(1)
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(sweep), "--host=127.0.0.1", f"--port={port}"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(600):
-            assert process.poll() is None
-            if all_runs_loaded(address):
-                break
-            time.sleep(0.1)
+        wait_until(lambda: process.poll() is not None or all_runs_loaded(address), 60)
+        assert process.poll() is None
         yield address
     finally:
         process.send_signal(signal.SIGTERM)

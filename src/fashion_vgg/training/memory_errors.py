@@ -2,10 +2,9 @@
 
 import gc
 import multiprocessing
-import signal
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import connection
 from typing import Any
 
@@ -51,14 +50,10 @@ def _loader_failure(error: BaseException) -> str | None:
 
 def _kill_children() -> None:
     """Kill the loader processes: the program would wait at its end for one that hangs."""
-    child_ended = getattr(signal, "SIGCHLD", None)  # Windows has none
-    if child_ended:  # torch's handler raises an error for each that is killed
-        handler = signal.signal(child_ended, signal.SIG_DFL)
     for worker in multiprocessing.active_children():
-        worker.kill()
-        worker.join()
-    if child_ended:
-        signal.signal(child_ended, handler)
+        with suppress(RuntimeError):  # which torch's handler of SIGCHLD raises for each that is killed
+            worker.kill()
+            worker.join()
 
 
 def is_out_of_memory(error: BaseException) -> bool:
