@@ -9,10 +9,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-from fashion_vgg import atomic
 from fashion_vgg.analysis import plots
 from fashion_vgg.data.fashion_mnist import CLASS_NAMES, NUM_CLASSES
-from fashion_vgg.training import tensorboard
+from fashion_vgg.training.callbacks import figures
 
 
 class PredictionPlots(L.Callback):
@@ -60,12 +59,7 @@ class PredictionPlots(L.Callback):
                 self._write(trainer, "mistakes", _mistakes(trainer, logits.float().cpu(), labels.cpu()))
 
     def _write(self, trainer: L.Trainer, name: str, figure: Figure) -> None:
-        if self.folder:
-            Path(self.folder).mkdir(parents=True, exist_ok=True)
-            with atomic.writing(Path(self.folder, f"{name}.png")) as file:
-                figure.savefig(file, format="png", dpi=150)
-        for writer in tensorboard.writers(trainer):
-            writer.add_figure(f"plots/{name}", figure, trainer.current_epoch, close=False)
+        figures.write(trainer, name, figure, trainer.current_epoch, Path(self.folder) if self.folder else None)
 
 
 def _mistakes(trainer: L.Trainer, logits: Tensor, labels: Tensor) -> Figure:

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from fashion_vgg import atomic
 from fashion_vgg.checkpoints.records import read_metrics
-from fashion_vgg.training import tensorboard
+from fashion_vgg.training.callbacks import figures
 from fashion_vgg.training.callbacks.history import History
 
 PANELS = {"loss": "loss", "acc": "accuracy"}
@@ -43,11 +43,9 @@ class ResultPlot(L.Callback):
         if not rows:
             return
         figure = plot_metrics(rows, self.title)
-        for suffix in ("png", "svg"):
-            with atomic.writing(self.folder / f"result.{suffix}") as file:
-                figure.savefig(file, format=suffix, dpi=150)
-        for writer in tensorboard.writers(trainer):
-            writer.add_figure("plots/result", figure, global_step=len(rows), close=False)
+        figures.write(trainer, "result", figure, len(rows), self.folder)
+        with atomic.writing(self.folder / "result.svg") as file:
+            figure.savefig(file, format="svg")
 
 
 def plot_metrics(rows: Sequence[dict[str, float]], title: str = "") -> Figure:

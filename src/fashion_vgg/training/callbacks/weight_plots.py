@@ -7,6 +7,7 @@ from torch import nn
 
 from fashion_vgg.analysis import plots
 from fashion_vgg.training import tensorboard
+from fashion_vgg.training.callbacks import figures
 
 
 class WeightHistograms(L.Callback):
@@ -45,9 +46,8 @@ class FirstLayerFilters(L.Callback):
         first = next((layer for layer in pl_module.net.modules() if isinstance(layer, nn.Conv2d)), None)
         if first is None:
             return
-        for writer in tensorboard.writers(trainer):
-            figure = plots.filters(first.weight.detach().float().cpu())
-            writer.add_figure("plots/filters of the first layer", figure, trainer.current_epoch + 1)
+        figure = plots.filters(first.weight.detach().float().cpu())
+        figures.write(trainer, "filters of the first layer", figure, trainer.current_epoch + 1)
 
 
 def _is_due(trainer: L.Trainer, every: int) -> bool:
