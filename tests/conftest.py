@@ -10,7 +10,10 @@ from tests.processes.process import ForkServer
 
 Survived = Callable[[str, int, int], None]
 
-__all__ = ["Command", "Survived"]
+WITHOUT_PLOTS = ["~callbacks.result_plot", "~callbacks.prediction_plots"]
+"""Drawing takes longer than the training of a few steps that most tests need."""
+
+__all__ = ["WITHOUT_PLOTS", "Command", "Survived"]
 
 
 @pytest.fixture(scope="session")
@@ -44,8 +47,14 @@ def _kill_processes(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def tiny(data_root: Path) -> list[str]:
-    """Overrides for a training of 16 steps on real images, which takes seconds."""
+def tiny(tiny_with_plots: list[str]) -> list[str]:
+    """Overrides for a training of 16 steps on real images, which takes a second."""
+    return [*tiny_with_plots, *WITHOUT_PLOTS]
+
+
+@pytest.fixture(scope="session")
+def tiny_with_plots(data_root: Path) -> list[str]:
+    """The overrides of `tiny`, for a run with all its files."""
     return [
         f"data.root={data_root}",
         "model=vgg5_light",

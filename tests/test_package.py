@@ -101,13 +101,13 @@ def test_a_forked_command_equals_one_in_a_new_interpreter(fashion_vgg: Command, 
 
 @pytest.mark.thorough
 def test_a_forked_training_equals_one_in_a_new_interpreter(
-    fashion_vgg: Command, tiny: list[str], tmp_path: Path
+    fashion_vgg: Command, tiny_with_plots: list[str], tmp_path: Path
 ) -> None:
     """The other tests start trainings by fork: output, log, files and weights are those of a user's training."""
     outputs, logs, runs = [], [], []
     for fork in (True, False):
         run = tmp_path / str(fork)
-        done = fashion_vgg("train", *tiny, "data.val_size=1000", f"hydra.run.dir={run}", fork=fork)
+        done = fashion_vgg("train", *tiny_with_plots, "data.val_size=1000", f"hydra.run.dir={run}", fork=fork)
         assert (done.returncode, done.stderr) == (0, "")
         outputs.append(without_times(done.stdout, run))
         logs.append(without_times((run / "train.log").read_text(), run))

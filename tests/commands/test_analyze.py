@@ -118,7 +118,7 @@ def test_without_an_extra_the_rest_is_analyzed(
 def test_a_network_of_other_classes_is_refused(
     fashion_vgg: Command, tiny: list[str], data_root: Path, tmp_path: Path
 ) -> None:
-    words = [*tiny, "+model.num_classes=12", "~callbacks.prediction_plots", "trainer.max_epochs=1"]
+    words = [*tiny, "+model.num_classes=12", "trainer.max_epochs=1"]
     assert fashion_vgg("train", *words, root=tmp_path).returncode == 0
     done = fashion_vgg("analyze", f"data.root={data_root}", root=tmp_path)
     assert done.returncode == 2

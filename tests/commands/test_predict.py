@@ -30,10 +30,10 @@ def test_set(data_root: Path) -> tuple[Tensor, Tensor]:
 
 
 @pytest.fixture(scope="module")
-def run(fashion_vgg: Command, tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(fashion_vgg: Command, tiny_with_plots: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished training in bfloat16 that was tested on the whole test set."""
     words = ["trainer.precision=bf16-mixed", "trainer.limit_val_batches=1.0"]
-    return trained(fashion_vgg, tmp_path_factory, *tiny, *words)
+    return trained(fashion_vgg, tmp_path_factory, *tiny_with_plots, *words)
 
 
 @pytest.fixture

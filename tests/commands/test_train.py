@@ -28,10 +28,10 @@ METRICS = {"train/loss", "train/acc", "test/loss", "test/acc", "lr", "images_per
 
 
 @pytest.fixture(scope="module")
-def run(fashion_vgg: Command, tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(fashion_vgg: Command, tiny_with_plots: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a small training by the book's protocol, without a validation split."""
     root = tmp_path_factory.mktemp("run")
-    done = fashion_vgg("train", *tiny, "trainer.limit_val_batches=1.0", root=root)
+    done = fashion_vgg("train", *tiny_with_plots, "trainer.limit_val_batches=1.0", root=root)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     (root / "stdout").write_text(done.stdout)
@@ -61,9 +61,9 @@ class TestRun:
         assert (run / "result.png").read_bytes().startswith(b"\x89PNG")
         assert "</svg>" in (run / "result.svg").read_text()
 
-    def test_the_summary_has_everything_to_repeat_it(self, run: Path, tiny: list[str]) -> None:
+    def test_the_summary_has_everything_to_repeat_it(self, run: Path, tiny_with_plots: list[str]) -> None:
         summary = read_summary(run)
-        assert summary["overrides"] == [*tiny, "trainer.limit_val_batches=1.0"]
+        assert summary["overrides"] == [*tiny_with_plots, "trainer.limit_val_batches=1.0"]
         assert summary["epochs"] == 2
         assert summary["final"]["epoch"] == 2
         assert summary["best"]["test/acc"] >= summary["final"]["test/acc"]
@@ -351,8 +351,10 @@ def test_it_is_silent_on_a_machine_with_slurm(fashion_vgg: Command, tiny: list[s
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_it_trains_without_loggers_and_callbacks(fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
-    done = fashion_vgg("train", *tiny, "~logger", "~callbacks", root=tmp_path)
+def test_it_trains_without_loggers_and_callbacks(
+    fashion_vgg: Command, tiny_with_plots: list[str], tmp_path: Path
+) -> None:
+    done = fashion_vgg("train", *tiny_with_plots, "~logger", "~callbacks", root=tmp_path)
     assert done.returncode == 0, done.stderr
     run = only(tmp_path, "outputs/train/*/*")
     assert read_summary(run)["epochs"] == 2

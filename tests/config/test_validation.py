@@ -1,11 +1,12 @@
 """The checks that run before torch is imported."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
 
-from fashion_vgg.config import suggestions, validation
+from fashion_vgg.config import domains, suggestions, validation
 from fashion_vgg.config.overrides import shown
 from fashion_vgg.errors import UserError
 from tests.conftest import Command
@@ -97,13 +98,20 @@ def test_a_key_without_a_domain_has_the_type_of_its_default(fashion_vgg: Command
     assert (done.returncode, done.stderr) == (2, f"{override} does not fit: use {values}.\n")
 
 
+def test_a_value_in_a_config_of_the_users_has_the_type_of_its_default(fashion_vgg: Command, tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/mine.yaml").write_text("# @package _global_\nmodel: {batch_norm: 3}\n")
+    done = fashion_vgg("train", f"--config-dir={tmp_path}", "experiment=mine", "optimizer.lr=0.1")
+    assert (done.returncode, done.stderr) == (2, "model.batch_norm=3 does not fit: use one of true, false.\n")
+
+
 def test_every_domain_is_of_a_key_of_a_shipped_config() -> None:
     """A renamed key would leave its domain without effect."""
     searched = [composed("train", "scheduler=triangular", "optimizer=muon"), composed("bench", "bench=growth")]
     searched += [composed("train", "trainer=ddp")]
     searched += [composed("train", f"scheduler={name}") for name in ("step", "plateau")]
     searched += [composed(name) for name in ("describe", "test", "export", "predict", "analyze", "serve")]
-    for key in validation.DOMAINS:
+    for key in domains.DOMAINS:
         parent, _, name = key.rpartition(".")
         nodes = [OmegaConf.select(cfg, parent) if parent else cfg for cfg in searched]
         assert any(node is not None and name in list(node) for node in nodes), key
@@ -114,11 +122,11 @@ def test_every_domain_is_of_a_key_of_a_shipped_config() -> None:
     [("optimizer.lrr", "optimizer.lr"), ("lr", "optimizer.lr"), ("batchsize", "batch_size"), ("modle", "model")],
 )
 def test_the_most_similar_key_is_suggested(word: str, nearest: str) -> None:
-    assert suggestions.suggestion(word, [*validation.DOMAINS, "model", "data"]) == f" Did you mean {nearest}?"
+    assert suggestions.suggestion(word, [*domains.DOMAINS, "model", "data"]) == f" Did you mean {nearest}?"
 
 
 def test_nothing_is_suggested_for_an_unlike_word() -> None:
-    assert suggestions.suggestion("xyzzy", validation.DOMAINS) == ""
+    assert suggestions.suggestion("xyzzy", domains.DOMAINS) == ""
 
 
 @pytest.mark.parametrize("key", ["model.in_channels", "data.channels", "data.image_size"])

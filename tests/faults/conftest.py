@@ -12,6 +12,7 @@ from subprocess import CompletedProcess
 import pytest
 from filelock import FileLock
 
+from tests.conftest import WITHOUT_PLOTS
 from tests.processes.command import Command
 from tests.processes.process import Process
 
@@ -109,16 +110,17 @@ def small(data_root: Path) -> list[str]:
         *("trainer=cpu", "trainer.max_epochs=3", "trainer.limit_train_batches=16", "batch_size=64"),
         *("data.val_size=1000", "data.flip=0.5", "data.shift=2", "data.erase=6"),
         *("scheduler=triangular", "optimizer.lr=0.1", "optimizer.momentum=0.9", "checkpoint.every_minutes=0"),
+        *WITHOUT_PLOTS,
     ]
 
 
 @pytest.fixture(scope="session")
 def undisturbed(training: MakeTraining, small: list[str], tmp_path_factory: pytest.TempPathFactory) -> Training:
-    """A training without a fault, the same for all workers of pytest-xdist."""
+    """A training without a fault, and with plots; the same for all workers of pytest-xdist."""
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
-    whole = training(folder / "undisturbed" / "run", small)
+    whole = training(folder / "undisturbed" / "run", [word for word in small if word not in WITHOUT_PLOTS])
     with FileLock(folder / "undisturbed.lock"):
         if not whole.folder.exists():
             done = whole.run()

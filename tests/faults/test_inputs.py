@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from fashion_vgg.config import validation
+from fashion_vgg.config import domains
 from tests.conftest import Command, Survived
 from tests.faults.conftest import in_the_long_set, times
 from tests.helpers import composed
@@ -21,7 +21,7 @@ def keys() -> list[str]:
     """The keys of `fashion-vgg train` that have a domain, except those that the command line is expanded by."""
     cfg = composed("train", "scheduler=triangular", "output_dir=x")
     missing = object()
-    known = [key for key in validation.DOMAINS if OmegaConf.select(cfg, key, default=missing) is not missing]
+    known = [key for key in domains.DOMAINS if OmegaConf.select(cfg, key, default=missing) is not missing]
     return sorted(key for key in known if not key.endswith("resume"))
 
 
@@ -50,7 +50,7 @@ def fits(key: str, value: str) -> bool:
         return False
     node: Any = parsed(value)
     plain = node._value() if hasattr(node, "_value") and not isinstance(node._value(), dict | list) else node
-    return validation.DOMAINS[key].fits(plain)
+    return domains.DOMAINS[key].fits(plain)
 
 
 @st.composite

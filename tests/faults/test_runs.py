@@ -32,7 +32,7 @@ def test_runs_that_start_together_have_complete_folders(
     assert len(runs) == number
     for run in runs:
         names = {path.name for path in run.iterdir()}
-        assert {"summary.json", "last.ckpt", "config.yaml", "metrics.csv", "result.png", "train.log"} <= names
+        assert {"summary.json", "last.ckpt", "config.yaml", "metrics.csv", "train.log"} <= names
         assert len(list(run.glob("events*"))) == 3  # of the training, the test after it, the best metrics
         checkpoint_io.load(run / "last.ckpt")
     survived("runs that start in the same second have a complete folder each", number, number)

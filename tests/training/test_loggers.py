@@ -71,9 +71,9 @@ def test_a_missing_extra_is_a_line(fashion_vgg: Command, tiny: list[str], tmp_pa
 
 
 def test_without_loggers_and_callbacks_the_metrics_are_written(
-    fashion_vgg: Command, tiny: list[str], tmp_path: Path
+    fashion_vgg: Command, tiny_with_plots: list[str], tmp_path: Path
 ) -> None:
-    done = fashion_vgg("train", *tiny, "logger=none", "callbacks=none", root=tmp_path)
+    done = fashion_vgg("train", *tiny_with_plots, "logger=none", "callbacks=none", root=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     run = only(tmp_path, "outputs/train/*/*")
     assert len(rows(run / "metrics.csv")) == 2

@@ -29,10 +29,10 @@ pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
-def sweep(fashion_vgg: Command, tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sweep(fashion_vgg: Command, tiny_with_plots: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sweep of two learning rates, with a validation split."""
     root = tmp_path_factory.mktemp("sweep")
-    done = fashion_vgg("train", "-m", *tiny, "optimizer.lr=0.05,0.1", "data.val_size=1000", root=root)
+    done = fashion_vgg("train", "-m", *tiny_with_plots, "optimizer.lr=0.05,0.1", "data.val_size=1000", root=root)
     assert done.returncode == 0, done.stderr
     [folder] = root.glob("outputs/sweeps/*/*")
     return folder

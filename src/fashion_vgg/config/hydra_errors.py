@@ -12,9 +12,9 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from fashion_vgg.config import error_messages
 from fashion_vgg.config.app import CONF, default_config, groups, options
+from fashion_vgg.config.domains import DOMAINS
 from fashion_vgg.config.overrides import flatten, key_of
 from fashion_vgg.config.suggestions import closest, suggestion
-from fashion_vgg.config.validation import DOMAINS
 
 _EXTRAS = {
     **{"joblib": "joblib", "optuna": "optuna", "plotly": "report", "ray": "ray", "submitit": "submitit"},
