@@ -93,7 +93,13 @@ def test_train_sh_starts_in_any_folder_and_does_not_install_again(tmp_path: Path
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("line", ["--help", "trian", "train optimizer.lrr=1", "fetch data.root={data_root}"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("trian", "train optimizer.lrr=1"),
+        *(pytest.param(line, marks=pytest.mark.thorough) for line in ("--help", "fetch data.root={data_root}")),
+    ],
+)
 def test_a_forked_command_equals_one_in_a_new_interpreter(fashion_vgg: Command, data_root: Path, line: str) -> None:
     forked, new = (fashion_vgg(*line.format(data_root=data_root).split(), fork=fork) for fork in (True, False))
     assert (forked.returncode, forked.stdout, forked.stderr) == (new.returncode, new.stdout, new.stderr)

@@ -12,6 +12,7 @@ from fashion_vgg.config import validation
 from fashion_vgg.config.app import CONF, groups
 from fashion_vgg.errors import UserError
 from fashion_vgg.training import History, build
+from tests.conftest import WITHOUT_PLOTS
 from tests.helpers import composed
 
 GROUPS = [
@@ -80,6 +81,7 @@ def test_every_config_trains_a_step(group: str, option: str, data_root: Path, tm
         *("++model.ratio=8", *(["model.hidden=64"] if group == "model" else [])),
         *(f"data.root={data_root}", f"output_dir={tmp_path}", "batch_size=2", "trainer=cpu", "compile=null"),
         *("trainer.max_steps=1", "trainer.limit_val_batches=0", "~callbacks.slow_run_notice", "~logger"),
+        *WITHOUT_PLOTS,
     )
     build.configure_lightning_logging()
     torch.manual_seed(0)

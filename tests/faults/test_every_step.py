@@ -13,7 +13,7 @@ from omegaconf import DictConfig, open_dict
 from fashion_vgg.checkpoints import signals
 from fashion_vgg.training import History
 from fashion_vgg.training.build import build_classifier, build_trainer, configure_lightning_logging
-from tests.conftest import Survived
+from tests.conftest import WITHOUT_PLOTS, Survived
 from tests.faults.conftest import LONG, in_the_long_set
 from tests.helpers import assert_same, composed
 
@@ -50,7 +50,7 @@ def configured(folder: Path, data_root: Path, more: list[str]) -> DictConfig:
         *(f"data.root={data_root}", *model, "model.ratio=16", "model.dropout=0.3", "image_size=28"),
         *("trainer=cpu", "trainer.max_epochs=3", "trainer.limit_train_batches=16", "trainer.limit_val_batches=2"),
         *("data.flip=0.5", "data.shift=2", "data.erase=6", "scheduler=triangular", "optimizer.momentum=0.9"),
-        *("batch_size=32", "checkpoint.every_minutes=0", f"output_dir={folder}", *more),
+        *("batch_size=32", "checkpoint.every_minutes=0", f"output_dir={folder}", *WITHOUT_PLOTS, *more),
     ]
     cfg = composed("train", *overrides)
     with open_dict(cfg):
@@ -75,10 +75,10 @@ def trained(cfg: DictConfig, checkpoint: Path | None, *callbacks: L.Callback) ->
     ("more", "steps", "twice", "few"),
     [
         ([], 48, 3, slice(14, 17)),
-        (["trainer.accumulate_grad_batches=2", "trainer.val_check_interval=5"], 24, 0, slice(1, 4)),
         *(
             pytest.param(*case, marks=in_the_long_set)
             for case in (
+                (["trainer.accumulate_grad_batches=2", "trainer.val_check_interval=5"], 24, 0, slice(1, 4)),
                 (["data.num_workers=2"], 48, 3, slice(13, 16)),
                 (["model=vgg5_whitening", "optimizer=muon"], 48, 3, slice(15, 17)),
                 (["trainer.val_check_interval=0.5"], 48, 3, slice(6, 9)),

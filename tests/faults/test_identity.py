@@ -109,6 +109,7 @@ def test_what_can_change_the_result_is_reported(
     survived("a change that can alter the result is reported when a run is resumed", 2, 2)
 
 
+@in_the_long_set
 def test_the_clock_may_be_set_back_before_a_resume(
     undisturbed: Training, small: list[str], training: MakeTraining, tmp_path: Path, survived: Survived
 ) -> None:

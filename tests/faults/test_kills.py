@@ -38,7 +38,7 @@ def test_a_killed_training_resumes_exactly(
     moments: random.Random,
     survived: Survived,
 ) -> None:
-    number = times(2, 20)
+    number = times(1, 20)
     attempt = kills = 0
     while kills < number:
         # Of four kills, one hits a training that saves seldom, one a training that has not saved yet, and one a
@@ -82,7 +82,12 @@ def test_resume_auto_continues_an_unfinished_run_of_the_same_command(
 
 
 @pytest.mark.parametrize(
-    ("name", "status"), [("SIGTERM", 143), ("SIGINT", 130), pytest.param("SIGUSR1", 138, marks=in_the_long_set)]
+    ("name", "status"),
+    [
+        ("SIGTERM", 143),
+        pytest.param("SIGINT", 130, marks=in_the_long_set),
+        pytest.param("SIGUSR1", 138, marks=in_the_long_set),
+    ],
 )
 def test_a_signal_loses_no_step(
     undisturbed: Training,
@@ -144,7 +149,9 @@ class Swallows(L.Callback):
 """
 
 
-@pytest.mark.parametrize(("then", "number"), [("return", 1), ("raise", 1), ("wait", 2)])
+@pytest.mark.parametrize(
+    ("then", "number"), [("return", 1), pytest.param("raise", 1, marks=in_the_long_set), ("wait", 2)]
+)
 def test_a_signal_that_a_library_swallows_ends_the_command(
     small: list[str], training: MakeTraining, tmp_path: Path, survived: Survived, then: str, number: int
 ) -> None:

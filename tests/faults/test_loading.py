@@ -193,8 +193,9 @@ def test_published_weights_are_verified(
         path.write_bytes(content)
         with pytest.raises(UserError, match="is truncated or altered"):
             weights.load(path)
-        refused = fashion_vgg("test", f"weights={path}", root=tmp_path)
-        assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1), refused.stderr
+        if LONG or content is faults[0]:
+            refused = fashion_vgg("test", f"weights={path}", root=tmp_path)
+            assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1), refused.stderr
     plain = tmp_path / "plain.safetensors"
     safetensors.torch.save_file(nn.Linear(1, 1).state_dict(), plain)
     with pytest.raises(UserError, match="has no description of its network"):

@@ -121,7 +121,7 @@ STOPS = [
 def test_a_stopped_sweep_is_resumable(
     fashion_vgg: Command, tiny: list[str], tmp_path: Path, launcher: str, signum: signal.Signals, status: int
 ) -> None:
-    words = ["trainer.max_epochs=20", "optimizer.lr=0.1,0.2", f"hydra/launcher={launcher}"]
+    words = ["trainer.max_epochs=10", "optimizer.lr=0.1,0.2", f"hydra/launcher={launcher}"]
     process = fashion_vgg.start("train", "-m", *tiny, *words, "checkpoint.every_minutes=60", root=tmp_path)
     process.wait_until(lambda: any(tmp_path.glob("outputs/sweeps/*/*/*lr=0.2*/metrics.csv")))
     process.send_signal(signum)
