@@ -46,18 +46,15 @@ class Table:
 
     def html(self, colors: Sequence[str]) -> str:
         """A table element with a dot of the given color in front of each row."""
-        dots = [f'<i style="background:{color}"></i>' for color in colors]
+        styles = [f'style="text-align:{side}"' for side in self._sides()]
         header, *cells = self._cells()
-        rows = [self._html_row("td", dot, row) for dot, row in zip(dots, cells, strict=True)]
-        return "\n".join(["<table>", self._html_row("th", "", header), *rows, "</table>"])
+        dots = [f'<i style="background:{color}"></i>' for color in colors]
+        rows = [_html_row("td", dot, styles, row) for dot, row in zip(dots, cells, strict=True)]
+        return "\n".join(["<table>", _html_row("th", "", styles, header), *rows, "</table>"])
 
     def _cells(self) -> list[list[str]]:
         """The header and the rows as they are shown."""
         return [[*map(printable, row)] for row in (self.header, *self.rows)]
-
-    def _html_row(self, tag: str, first: str, row: Sequence[str]) -> str:
-        cells = map(f'<{tag} style="text-align:{{}}">{{}}'.format, self._sides(), map(html.escape, row))
-        return f"<tr><{tag}>{first}{''.join(cells)}"
 
     def _align(self, rows: Sequence[Sequence[str]]) -> list[str]:
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -67,6 +64,11 @@ class Table:
     def _sides(self) -> list[str]:
         columns = zip(*self.rows, strict=True)
         return ["right" if any(column) and all(map(_NUMBER.fullmatch, column)) else "left" for column in columns]
+
+
+def _html_row(tag: str, first: str, styles: Sequence[str], row: Sequence[str]) -> str:
+    cells = [f"<{tag} {style}>{html.escape(cell)}" for style, cell in zip(styles, row, strict=True)]
+    return f"<tr><{tag}>{first}{''.join(cells)}"
 
 
 def wrap(text: str) -> str:
