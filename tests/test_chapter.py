@@ -3,8 +3,6 @@
 import base64
 import io
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,8 @@ import numpy as np
 import pytest
 from nbclient import NotebookClient
 from PIL import Image
+
+from tests.conftest import Command
 
 pytestmark = pytest.mark.long
 
@@ -40,8 +40,8 @@ def images(cell: Any) -> list[bytes]:
     return [base64.b64decode(item["image/png"]) for item in data if "image/png" in item]
 
 
-def test_the_script_prints_the_shapes_and_counts_and_writes_the_pictures(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, CHAPTER], cwd=tmp_path, capture_output=True, text=True)
+def test_the_script_prints_the_shapes_and_counts_and_writes_the_pictures(fashion_vgg: Command, tmp_path: Path) -> None:
+    done = fashion_vgg.start(program=["-c", CHAPTER.read_text()], root=tmp_path).result()
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[: len(SHAPES)] == [f"{layer:<12}{shape}" for layer, shape in SHAPES]

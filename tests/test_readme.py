@@ -1,6 +1,5 @@
 """Checks the READMEs: commands compose, programs run, outputs and named files are up to date."""
 
-import os
 import re
 import shlex
 import shutil
@@ -121,8 +120,7 @@ def test_a_program_runs(fashion_vgg: Command, data_root: Path, tmp_path: Path, p
         words = ["weights=speedrun", "format=onnx", "preprocess=true", f"data.root={data_root}"]
         assert fashion_vgg("export", *words, f"to={tmp_path}/model.onnx").returncode == 0
     program = program.replace("~/.cache/fashion-vgg", str(data_root))
-    env = os.environ | {"PYTHONWARNINGS": "default"}
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=env, capture_output=True, text=True)
+    done = fashion_vgg.start(program=["-c", program], root=tmp_path).result()
     assert done.returncode == 0, done.stderr
     assert "functools" in program or done.stdout.startswith("ankle boot")
 

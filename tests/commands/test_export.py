@@ -52,7 +52,7 @@ class TestExport:
         assert card["preprocessing"] == {"image_size": 32, "channels": 1, "mean": 0.0, "std": 1.0}
         assert card["metrics"]["test/acc"] == read_summary(run)["final"]["test/acc"]
 
-    @pytest.mark.parametrize("preprocess", ["false", "true"])
+    @pytest.mark.parametrize("preprocess", [pytest.param("false", marks=pytest.mark.thorough), "true"])
     def test_onnx_runtime_computes_the_same_logits(
         self, fashion_vgg: Command, run: Path, images: Tensor, tmp_path: Path, preprocess: str
     ) -> None:

@@ -53,7 +53,8 @@ def assert_mlflow_has(uri: str, name: str, expected: list[dict[str, str]]) -> No
         assert [point.value for point in history] == pytest.approx([float(row[metric]) for row in expected])
 
 
-@pytest.mark.parametrize("logger", ["wandb", pytest.param("mlflow", marks=pytest.mark.thorough)])
+@pytest.mark.thorough
+@pytest.mark.parametrize("logger", ["wandb", "mlflow"])
 def test_a_missing_extra_is_a_line(fashion_vgg: Command, tiny: list[str], tmp_path: Path, logger: str) -> None:
     program = (
         "import importlib.metadata as m, sys\n"

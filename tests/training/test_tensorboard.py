@@ -207,6 +207,7 @@ def test_each_optional_view_takes_one_override(fashion_vgg: Command, tiny: list[
     assert tags["graph"]
 
 
+@pytest.mark.thorough
 def test_a_trace_is_listed_by_the_profilers_tab(fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
     done = fashion_vgg("train", *tiny, "debug=trace", root=tmp_path)
     assert done.returncode == 0, done.stderr
