@@ -101,7 +101,8 @@ def test_mistakes_are_one_line(fashion_vgg: Command, run: Path, data_root: Path,
         assert message in done.stderr
 
 
-@pytest.mark.parametrize("package", ["captum", pytest.param("cleanlab", marks=pytest.mark.thorough)])
+@pytest.mark.thorough
+@pytest.mark.parametrize("package", ["captum", "cleanlab"])
 def test_without_an_extra_the_rest_is_analyzed(
     fashion_vgg: Command, data_root: Path, tmp_path: Path, package: str
 ) -> None:

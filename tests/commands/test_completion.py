@@ -116,8 +116,8 @@ def line_in_help(shell: str, fashion_vgg: Command) -> str:
 @pytest.mark.parametrize(
     ("shell", "typed"),
     [
-        *(("bash", COMPLETED), ("zsh", A_FEW), ("fish", A_FEW)),
-        *(pytest.param(shell, COMPLETED, marks=pytest.mark.thorough) for shell in ("zsh", "fish")),
+        *((shell, A_FEW) for shell in SHELLS),
+        *(pytest.param(shell, COMPLETED, marks=pytest.mark.thorough) for shell in SHELLS),
     ],
 )
 def test_tab_completes_commands_overrides_options_and_files(

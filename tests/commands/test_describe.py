@@ -69,7 +69,7 @@ def test_networks_are_shown_side_by_side_and_drawn(fashion_vgg: Command, tmp_pat
     assert "svg" in ElementTree.parse(tmp_path / "stacks.svg").getroot().tag  # noqa: S314
 
 
-@pytest.mark.long
+@pytest.mark.thorough
 def test_json_has_estimated_and_measured_memory(fashion_vgg: Command) -> None:
     done = fashion_vgg(
         "describe", "model=vgg11_narrow", "image_size=64", "batch_size=32", "measure=true", "format=json"
@@ -93,13 +93,15 @@ def test_markdown_has_the_blocks_in_order(fashion_vgg: Command) -> None:
     assert rows[0][3] == "640 |"
 
 
+MISTAKES = [
+    *("image_size=100", "layers=maybe", "format=xml", "picture=vgg.bmp", "model.conv_arch=[[[2],64]]"),
+    *("model.in_channels=3", "batch_size=1000000000000", "optimizer._target_=torch.optim.Adamw"),
+]
+SIMILAR_MISTAKES = ["image_size=-1", "model=vgg12", "imagesize=64", "picture=.png", "picture=/", "batch_size=0"]
+
+
 @pytest.mark.parametrize(
-    "override",
-    [
-        *("image_size=100", "image_size=-1", "model=vgg12", "layers=maybe", "imagesize=64", "format=xml"),
-        *("picture=vgg.bmp", "picture=.png", "picture=/", "batch_size=0", "model.conv_arch=[[[2],64]]"),
-        *("model.in_channels=3", "batch_size=1000000000000", "optimizer._target_=torch.optim.Adamw"),
-    ],
+    "override", [*MISTAKES, *(pytest.param(override, marks=pytest.mark.thorough) for override in SIMILAR_MISTAKES)]
 )
 def test_mistakes_are_reported_in_one_line(fashion_vgg: Command, override: str) -> None:
     done = fashion_vgg("describe", override)

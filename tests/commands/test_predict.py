@@ -138,7 +138,6 @@ MISTAKES = [
     ([], "Name a picture, a folder or a pattern: fashion-vgg predict shoe.jpg"),
     (["none.png"], "images=none.png: no such file, and no file matches it."),
     (["empty"], "images=empty: the folder has no picture."),
-    (["0.png", "weights=none"], "weights=none: no such folder or file"),
     (["0.png", "weights=last"], "no run is finished: train one with"),
     (["0.png", "weights=best"], "no finished run has a validation split"),
     (["0.png", "weights=0.png"], "0.png: no config.yaml beside it describes its network: use a run's folder, or"),
@@ -146,18 +145,25 @@ MISTAKES = [
         ["0.png", "weights=vgg.onnx"],
         "weights=vgg.onnx is for other programs: use the run's folder, or a safetensors file",
     ),
-    (["0.png", "--weights=last"], "--weights: write weights=<value>, without dashes."),
     (["0.png", "--format", "json"], "--format: write format=<value>, without dashes."),
-    (["images=[3]"], "images=[3] does not fit: use a text or a list of files."),
     (["0.png", "format=markdown"], "format=markdown does not fit: use one of table, csv, json."),
+    (["0.png", "weights=other.safetensors"], "has no description of its network: use a file of `fashion-vgg export`."),
+]
+SIMILAR_MISTAKES = [
+    (["0.png", "weights=none"], "weights=none: no such folder or file"),
+    (["0.png", "--weights=last"], "--weights: write weights=<value>, without dashes."),
+    (["images=[3]"], "images=[3] does not fit: use a text or a list of files."),
     (["0.png", "top=0"], "top=0 does not fit"),
     (["0.png", "background=white"], "background=white does not fit: use one of auto, dark, light."),
     (["0.png", "weigths=last"], "weigths: no such key. Did you mean weights?"),
-    (["0.png", "weights=other.safetensors"], "has no description of its network: use a file of `fashion-vgg export`."),
 ]
 
 
-@pytest.mark.parametrize(("words", "message"), MISTAKES, ids=[" ".join(words) for words, _ in MISTAKES])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [*MISTAKES, *(pytest.param(*mistake, marks=pytest.mark.thorough) for mistake in SIMILAR_MISTAKES)],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
 def test_a_mistake_is_one_line(
     fashion_vgg: Command, tmp_path: Path, test_set: tuple[Tensor, Tensor], words: list[str], message: str
 ) -> None:

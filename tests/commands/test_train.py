@@ -332,7 +332,7 @@ def test_the_experiment_d2l_has_the_books_first_losses(fashion_vgg: Command, dat
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
+@pytest.mark.parametrize("precision", ["bf16-mixed", "64-true", pytest.param("bf16-true", marks=pytest.mark.thorough)])
 def test_every_precision_trains(fashion_vgg: Command, tiny: list[str], tmp_path: Path, precision: str) -> None:
     few = ["trainer.max_epochs=1", "trainer.limit_train_batches=2", "trainer.limit_val_batches=1"]
     done = fashion_vgg("train", *tiny, *few, f"trainer.precision={precision}", root=tmp_path)

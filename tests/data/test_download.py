@@ -20,6 +20,7 @@ from torchvision.datasets import FashionMNIST
 from fashion_vgg.data import download, fashion_mnist
 from fashion_vgg.errors import UserError
 from tests.conftest import Survived
+from tests.faults.conftest import times
 
 NAMES = list(fashion_mnist.SHA256)
 
@@ -94,19 +95,19 @@ with context.Pool(processes) as pool:
 def test_concurrent_processes_download_one_complete_copy(
     published: Path, use_mirror: Callable[[int], None], tmp_path: Path, survived: Survived
 ) -> None:
-    root = tmp_path / "root"
+    root, number = tmp_path / "root", times(4, 8)
     (root / ".fetch-killed").mkdir(parents=True)
     (root / ".fetch-killed" / "half").write_bytes(b"from a killed process")
     with mirror(published) as server:
         use_mirror(server.server_port)
-        arguments = [str(root), "8", json.dumps(FashionMNIST.mirrors)]
+        arguments = [str(root), str(number), json.dumps(FashionMNIST.mirrors)]
         command = [sys.executable, "-c", FETCH_IN_PROCESSES, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.stdout == f"{[[60_000, 10_000]] * 8}\n", done.stderr
+    assert done.stdout == f"{[[60_000, 10_000]] * number}\n", done.stderr
     assert server.requests == {f"/{name}.gz": 1 for name in NAMES}
     files = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
     assert files == {".fetch.lock", *(f"FashionMNIST/raw/{name}" for name in NAMES)}
-    survived("concurrent processes on an empty data root: one download, one complete copy", 8, 8)
+    survived("concurrent processes on an empty data root: one download, one complete copy", number, number)
 
 
 def test_a_truncated_download_leaves_no_files(

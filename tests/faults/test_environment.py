@@ -194,6 +194,7 @@ def test_a_refused_training_leaves_no_folder(
     survived("a refused training leaves no folder", number, number)
 
 
+@in_the_long_set
 def test_an_empty_variable_counts_as_unset(fashion_vgg: Command, small: list[str], tmp_path: Path) -> None:
     done = fashion_vgg("train", *small, "trainer.max_epochs=1", root=tmp_path, env={"FASHION_VGG_ROOT": ""})
     assert done.returncode == 0, done.stderr

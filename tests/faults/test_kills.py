@@ -47,7 +47,7 @@ def test_a_killed_training_resumes_exactly(
         elsewhere = Path(tempfile.mkdtemp(dir="/dev/shm")) if kills % 4 == 2 else None
         more = [f"checkpoint.every_minutes={minutes}", *([f"checkpoint.folder={elsewhere}"] if elsewhere else [])]
         run = training(tmp_path / str(attempt) / "run", [*small, *more])
-        killed = run.run_until(run.seconds_in(moments.uniform(0, 1.5)), signal.SIGKILL)
+        killed = run.run_until(run.seconds_in(moments.uniform(0, 1)), signal.SIGKILL)
         attempt += 1
         if killed.returncode == -signal.SIGKILL:
             done = run.resume()

@@ -78,8 +78,8 @@ OF_TRAININGS: dict[str, Change] = {
     "no sums": put(None, "train_metrics"),
     "sums of another shape": put(torch.ones(3), "train_metrics", "loss"),
 }
-SHORT_OF_WEIGHTS = ("a list", "integer weights", "weights without data")
-SHORT_OF_TRAININGS = ("no callbacks", "progress without batches", "NaN in the optimizer")
+SHORT_OF_WEIGHTS = ("a list", "integer weights")
+SHORT_OF_TRAININGS = ("no callbacks", "NaN in the optimizer")
 
 
 def refused(command: Command, args: list[str], root: Path, path: Path, name: str) -> None:

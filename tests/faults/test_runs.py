@@ -89,6 +89,7 @@ def test_the_diverged_step_is_named(data_root: Path, tmp_path: Path, value: floa
         trainer.fit(classifier, small_datamodule(data_root))
 
 
+@in_the_long_set
 def test_a_training_that_does_not_learn_is_reported(
     small: list[str], training: MakeTraining, tmp_path: Path, survived: Survived
 ) -> None:
