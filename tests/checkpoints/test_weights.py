@@ -112,6 +112,7 @@ def test_of_the_head_all_but_the_last_layer_is_loaded(published: Path) -> None:
         torch.testing.assert_close(net.eval()(grey), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.thorough
 @pytest.mark.long
 def test_weights_of_another_network_are_refused(published: Path) -> None:
     for settings, what in (

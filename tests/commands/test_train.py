@@ -262,6 +262,7 @@ def test_a_terminal_shows_a_progress_bar_below_the_lines(
     assert "epoch  1/2" in plain
 
 
+@pytest.mark.thorough
 @pytest.mark.long
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
 def test_a_compiled_training_has_the_losses_and_the_checkpoint_keys_of_a_plain_one(

@@ -18,7 +18,7 @@ from fashion_vgg.checkpoints import checkpoint_io
 from fashion_vgg.checkpoints.checkpoint_io import CheckedCheckpointIO
 from fashion_vgg.errors import TrainingError, UserError
 from tests.conftest import Survived
-from tests.faults.conftest import MakeTraining, Training, times
+from tests.faults.conftest import MakeTraining, Training, in_the_long_set, times
 from tests.helpers import assert_equal, assert_same
 from tests.processes.command import Command
 
@@ -171,6 +171,7 @@ def test_altered_and_truncated_files_are_refused(
     survived("an intact checkpoint loads", wholes, wholes)
 
 
+@in_the_long_set
 def test_the_newest_intact_checkpoint_is_resumed(
     undisturbed: Training, small: list[str], training: MakeTraining, tmp_path: Path, survived: Survived
 ) -> None:

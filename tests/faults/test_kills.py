@@ -104,7 +104,7 @@ def test_a_signal_loses_no_step(
     while stops < number:
         run = training(tmp_path / str(attempt) / "run", [*small, "checkpoint.every_minutes=60"])
         attempt += 1
-        stopped = run.run_until(run.seconds_in(moments.uniform(0.1, 1)), signal.Signals[name])
+        stopped = run.run_until(run.seconds_in(moments.uniform(0.1, 0.6)), signal.Signals[name])
         if (run.folder / "summary.json").exists():
             continue  # it had finished before that moment
         stops += 1

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from tests.conftest import Command, Survived
-from tests.faults.conftest import LONG, MakeTraining, Training
+from tests.faults.conftest import LONG, MakeTraining, Training, in_the_long_set
 
 Change = Callable[[Any], Any]
 
@@ -78,8 +78,7 @@ OF_TRAININGS: dict[str, Change] = {
     "no sums": put(None, "train_metrics"),
     "sums of another shape": put(torch.ones(3), "train_metrics", "loss"),
 }
-SHORT_OF_WEIGHTS = ("a list", "integer weights")
-SHORT_OF_TRAININGS = ("no callbacks", "NaN in the optimizer")
+SHORT = ("no callbacks", "NaN in the optimizer")
 
 
 def refused(command: Command, args: list[str], root: Path, path: Path, name: str) -> None:
@@ -89,6 +88,7 @@ def refused(command: Command, args: list[str], root: Path, path: Path, name: str
     assert len(done.stderr.splitlines()) <= 2, (name, done.stderr)
 
 
+@in_the_long_set
 def test_malformed_weights_are_refused(
     undisturbed: Training,
     fashion_vgg: Command,
@@ -98,20 +98,18 @@ def test_malformed_weights_are_refused(
 ) -> None:
     run = shutil.copytree(undisturbed.folder, tmp_path / "run")
     good = torch.load(run / "last.ckpt", weights_only=True)
-    names = [*OF_WEIGHTS] if LONG else SHORT_OF_WEIGHTS
-    for name in names:
-        content = OF_WEIGHTS[name](deepcopy(good))
+    for name, change in OF_WEIGHTS.items():
+        content = change(deepcopy(good))
         torch.save(content, run / "last.ckpt")
         torch.save(content["state_dict"] if isinstance(content, dict) else content, run / "weights.pth")
         last = run / "last.ckpt"
         lines = [(["predict", f"{run}/result.png", f"weights={last}"], "last.ckpt")]
-        if LONG or name == "integer weights":
-            lines += [(["test", f"weights={last}"], "last.ckpt"), (["train", f"resume={run}"], "last.ckpt")]
-            lines += [(["train", *small, f"init_weights={last}"], "last.ckpt")]
-            lines += [(["train", *small, f"init_weights={run}/weights.pth"], "weights.pth")]
+        lines += [(["test", f"weights={last}"], "last.ckpt"), (["train", f"resume={run}"], "last.ckpt")]
+        lines += [(["train", *small, f"init_weights={last}"], "last.ckpt")]
+        lines += [(["train", *small, f"init_weights={run}/weights.pth"], "weights.pth")]
         for args, file in lines:
             refused(fashion_vgg, args, tmp_path, run / file, name)
-    survived("malformed weights are refused", len(names), len(names))
+    survived("malformed weights are refused", len(OF_WEIGHTS), len(OF_WEIGHTS))
 
 
 def test_a_malformed_checkpoint_of_a_training_is_refused(
@@ -124,7 +122,7 @@ def test_a_malformed_checkpoint_of_a_training_is_refused(
     good = torch.load(run / "last.ckpt", weights_only=True)
     for older in run.glob("last-*.ckpt"):
         older.unlink()
-    names = [*OF_TRAININGS] if LONG else SHORT_OF_TRAININGS
+    names = [*OF_TRAININGS] if LONG else SHORT
     for name in names:
         torch.save(OF_TRAININGS[name](deepcopy(good)), run / "last.ckpt")
         refused(

@@ -38,6 +38,7 @@ def test_runs_that_start_together_have_complete_folders(
     survived("runs that start in the same second have a complete folder each", number, number)
 
 
+@in_the_long_set
 def test_a_command_and_its_stored_config_are_deterministic(
     undisturbed: Training, small: list[str], training: MakeTraining, tmp_path: Path, survived: Survived
 ) -> None:
@@ -124,7 +125,8 @@ def test_a_batch_too_large_for_memory_is_reported_with_one_that_fits(
     survived("a batch too large for the memory is reported with a size that fits", 1, 1)
 
 
-@pytest.mark.parametrize("fault", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=in_the_long_set)])
+@in_the_long_set
+@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_loader_process_that_dies_or_hangs_is_reported(
     undisturbed: Training,
     small: list[str],

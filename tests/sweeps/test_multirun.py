@@ -112,11 +112,12 @@ def test_with_fail_fast_no_job_starts_after_a_failure(fashion_vgg: Command, tiny
 
 
 STOPS = [
-    pytest.param("basic", signal.SIGINT, 130),
-    *(pytest.param(name, signal.SIGTERM, 143, marks=pytest.mark.thorough) for name in ("basic", "joblib", "ray")),
+    ("basic", signal.SIGINT, 130),
+    *((name, signal.SIGTERM, 143) for name in ("basic", "joblib", "ray")),
 ]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("launcher", "signum", "status"), STOPS)
 def test_a_stopped_sweep_is_resumable(
     fashion_vgg: Command, tiny: list[str], tmp_path: Path, launcher: str, signum: signal.Signals, status: int
