@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 from fashion_vgg.config import validation
+from fashion_vgg.config.app import groups
+from fashion_vgg.config.overrides import key_of
 from fashion_vgg.data import fashion_mnist
 from fashion_vgg.inference import sources
 from tests.conftest import Command
@@ -72,8 +74,21 @@ def test_a_command_composes(command: str) -> None:
     validation.check(cfg)
 
 
+def is_value(words: str) -> bool:
+    """Whether words set one key, and choose no config."""
+    key = key_of(words)
+    return " " not in words and key not in groups() and "/" not in key
+
+
+def test_values_of_the_tables_compose() -> None:
+    """All at once; of several values of a key only the last."""
+    words = [word for cell in overrides_in_tables() if is_value(cell) for word in first_job(cell)]
+    assert len(words) >= 20
+    validation.check(composed("train", *words, "output_dir=."))
+
+
 @pytest.mark.filterwarnings(r"ignore:\s*'hydra/launcher/\w+' is validated")  # see `fashion_vgg.config.app`
-@pytest.mark.parametrize("words", overrides_in_tables())
+@pytest.mark.parametrize("words", [words for words in overrides_in_tables() if not is_value(words)])
 def test_overrides_of_a_table_compose(words: str) -> None:
     validation.check(composed("train", *first_job(words), "output_dir=."))
 

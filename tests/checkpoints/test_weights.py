@@ -98,7 +98,7 @@ def initialize_on_meta(path: Path, **settings: object) -> None:
     initialize(net, path)
 
 
-@pytest.mark.long
+@pytest.mark.thorough
 def test_of_the_head_all_but_the_last_layer_is_loaded(published: Path) -> None:
     net, theirs = VGG(ARCH), models.vgg11()
     theirs.load_state_dict(torch.load(published, weights_only=True))

@@ -57,6 +57,7 @@ def test_the_values_are_those_of_the_test(analysis: Path, run: Path, data_root: 
     assert fashion_mnist.CLASS_NAMES[int(labels[first["index"]])] == first["label"] != first["predicted"]
 
 
+@pytest.mark.thorough
 def test_on_the_validation_split_it_repeats_the_recorded_accuracy(
     fashion_vgg: Command, run: Path, data_root: Path, tmp_path: Path
 ) -> None:

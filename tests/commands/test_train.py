@@ -225,7 +225,7 @@ def test_two_processes_train_in_one_folder_with_exact_test_metrics(
         torch.testing.assert_close(value, other, rtol=0, atol=2e-5, msg=name)
 
 
-@pytest.mark.long
+@pytest.mark.thorough
 def test_a_sweep_leaves_a_folder_per_run_named_after_its_overrides(
     fashion_vgg: Command, tiny: list[str], tmp_path: Path
 ) -> None:

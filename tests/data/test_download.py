@@ -95,7 +95,7 @@ with context.Pool(processes) as pool:
 def test_concurrent_processes_download_one_complete_copy(
     published: Path, use_mirror: Callable[[int], None], tmp_path: Path, survived: Survived
 ) -> None:
-    root, number = tmp_path / "root", times(4, 8)
+    root, number = tmp_path / "root", times(2, 8)
     (root / ".fetch-killed").mkdir(parents=True)
     (root / ".fetch-killed" / "half").write_bytes(b"from a killed process")
     with mirror(published) as server:

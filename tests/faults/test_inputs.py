@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from fashion_vgg.config import domains
 from tests.conftest import Command, Survived
-from tests.faults.conftest import in_the_long_set, times
+from tests.faults.conftest import in_the_long_set
 from tests.helpers import composed
 
 
@@ -59,13 +59,14 @@ def bad_overrides(draw: st.DrawFn) -> tuple[str, str]:
     return key, draw(VALUES.filter(lambda value: not fits(key, value)))
 
 
+@in_the_long_set
 def test_a_bad_value_is_refused_with_the_values_that_fit(
     fashion_vgg: Command, tmp_path: Path, survived: Survived
 ) -> None:
     tried = []
 
     @settings(
-        max_examples=times(6, 200),
+        max_examples=200,
         deadline=None,
         database=None,
         derandomize=True,

@@ -22,10 +22,11 @@ from tests.helpers import assert_equal, small_classifier, small_datamodule, trai
 from tests.processes.command import Command
 
 
+@in_the_long_set
 def test_runs_that_start_together_have_complete_folders(
     fashion_vgg: Command, small: list[str], tmp_path: Path, survived: Survived
 ) -> None:
-    number = times(2, 8)
+    number = 8
     together = [fashion_vgg.start("train", *small, "trainer.max_epochs=1", root=tmp_path) for _ in range(number)]
     assert [process.result().returncode for process in together] == [0] * number
     runs = list(tmp_path.glob("outputs/train/*/*"))

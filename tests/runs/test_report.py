@@ -83,7 +83,7 @@ def test_the_tables_import_neither_torch_nor_plotly_nor_hydra(sweep: Path) -> No
     assert done.stdout == "[]\n", done.stderr
 
 
-@pytest.mark.long
+@pytest.mark.thorough
 def test_a_real_sweep_is_reported(fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
     overrides = [*tiny, "trainer.max_epochs=1", "data.val_size=1000", "optimizer.lr=0.05,1e30", "seed=0,1"]
     trained = fashion_vgg("train", "-m", *overrides, root=tmp_path)

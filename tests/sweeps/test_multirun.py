@@ -101,6 +101,7 @@ def test_diverged_and_failed_jobs_are_reported_and_the_others_run(
     assert last.startswith("Run only these again with: fashion-vgg train -m sweep.resume=")
 
 
+@pytest.mark.thorough
 def test_with_fail_fast_no_job_starts_after_a_failure(fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
     done = fashion_vgg("train", "-m", *tiny, "optimizer.lr=1e9,0.05", "sweep.fail_fast=true", root=tmp_path)
     assert done.returncode == 1

@@ -8,11 +8,13 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image, ImageChops
 from playwright.sync_api import Page, expect
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
@@ -175,6 +177,9 @@ def test_event_files_contain_plots_and_a_layout_and_are_small(runs: list[Run]) -
         layout = Layout.FromString(content.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
         assert [chart.title for chart in layout.category[0].chart] == ["loss", "accuracy"]
         assert set(content.Tags()["images"]) == {"plots/result", "plots/confusion", "plots/mistakes"}
+        [result] = content.Images("plots/result")
+        with Image.open(BytesIO(result.encoded_image_string)) as ours, Image.open(run.folder / "result.png") as file:
+            assert ImageChops.difference(ours, file).getbbox() is None
         size = sum(path.stat().st_size for path in run.folder.glob("events*"))
         assert size < 300_000  # bytes; TensorBoard loads two hundred of them in seconds
 
