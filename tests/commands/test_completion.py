@@ -116,7 +116,7 @@ def line_in_help(shell: str, fashion_vgg: Command) -> str:
 @pytest.mark.parametrize(
     ("shell", "typed"),
     [
-        *((shell, A_FEW) for shell in SHELLS),
+        *((shell, A_FEW) for shell in ("bash", "zsh")),
         *(pytest.param(shell, COMPLETED, marks=pytest.mark.thorough) for shell in SHELLS),
     ],
 )

@@ -20,7 +20,7 @@ from torchvision.datasets import FashionMNIST
 from fashion_vgg.data import download, fashion_mnist
 from fashion_vgg.errors import UserError
 from tests.conftest import Survived
-from tests.faults.conftest import times
+from tests.faults.conftest import in_the_long_set
 
 NAMES = list(fashion_mnist.SHA256)
 
@@ -92,10 +92,11 @@ with context.Pool(processes) as pool:
 
 
 @pytest.mark.long
+@in_the_long_set
 def test_concurrent_processes_download_one_complete_copy(
     published: Path, use_mirror: Callable[[int], None], tmp_path: Path, survived: Survived
 ) -> None:
-    root, number = tmp_path / "root", times(2, 8)
+    root, number = tmp_path / "root", 8
     (root / ".fetch-killed").mkdir(parents=True)
     (root / ".fetch-killed" / "half").write_bytes(b"from a killed process")
     with mirror(published) as server:

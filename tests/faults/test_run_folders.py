@@ -244,7 +244,7 @@ def test_arbitrary_folders_end_no_command(tmp_path: Path, survived: Survived) ->
     tried: list[str] = []
 
     @settings(
-        max_examples=times(60, 2000),
+        max_examples=times(30, 2000),
         deadline=10_000,  # milliseconds
         database=None,
         derandomize=True,
