@@ -125,7 +125,7 @@ def test_weights_of_another_network_are_refused(published: Path) -> None:
             initialize_on_meta(published, **settings)
 
 
-@pytest.mark.long
+@pytest.mark.thorough
 def test_truncated_altered_and_other_files_are_refused(published: Path, tmp_path: Path) -> None:
     content = bytearray(published.read_bytes())
     content[len(content) // 2] ^= 1

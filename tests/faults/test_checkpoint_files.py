@@ -85,6 +85,7 @@ def test_a_full_disk_keeps_the_previous_checkpoint(
     survived("a full disk keeps the previous checkpoint, which is named and resumes", 1, 1)
 
 
+@in_the_long_set
 def test_a_full_disk_is_named_with_its_free_space(
     small: list[str], training: MakeTraining, tmp_path: Path, tmpfs: Path, survived: Survived
 ) -> None:

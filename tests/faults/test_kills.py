@@ -64,6 +64,7 @@ def test_a_killed_training_resumes_exactly(
     survived("exact resume after SIGKILL at a random moment", number, number)
 
 
+@in_the_long_set
 def test_resume_auto_continues_an_unfinished_run_of_the_same_command(
     undisturbed: Training, fashion_vgg: Command, small: list[str], tmp_path: Path
 ) -> None:
