@@ -69,7 +69,7 @@ def picture(page: Page, title: str) -> Image.Image:
     return Image.open(io.BytesIO(page.request.get(source).body()))
 
 
-@pytest.mark.long
+@pytest.mark.thorough
 def test_the_page_shows_classes_image_grad_cam_and_feature_maps(
     server: Process, page: Page, boot: Path, tmp_path: Path
 ) -> None:
