@@ -81,14 +81,17 @@ def is_value(words: str) -> bool:
 
 
 def test_values_of_the_tables_compose() -> None:
-    """All at once; of several values of a key only the last."""
+    """All at once, one value of each key; the thorough tests below compose each of them."""
     words = [word for cell in overrides_in_tables() if is_value(cell) for word in first_job(cell)]
     assert len(words) >= 20
     validation.check(composed("train", *words, "output_dir=."))
 
 
 @pytest.mark.filterwarnings(r"ignore:\s*'hydra/launcher/\w+' is validated")  # see `fashion_vgg.config.app`
-@pytest.mark.parametrize("words", [words for words in overrides_in_tables() if not is_value(words)])
+@pytest.mark.parametrize(
+    "words",
+    [pytest.param(words, marks=pytest.mark.thorough if is_value(words) else ()) for words in overrides_in_tables()],
+)
 def test_overrides_of_a_table_compose(words: str) -> None:
     validation.check(composed("train", *first_job(words), "output_dir=."))
 

@@ -113,7 +113,6 @@ def test_of_the_head_all_but_the_last_layer_is_loaded(published: Path) -> None:
 
 
 @pytest.mark.thorough
-@pytest.mark.long
 def test_weights_of_another_network_are_refused(published: Path) -> None:
     for settings, what in (
         ({"batch_norm": True}, "The weights are another network's: .*Choose the model"),

@@ -181,7 +181,6 @@ class Net(torch.nn.Module):
 
 
 @pytest.mark.thorough
-@pytest.mark.long
 def test_a_traceback_from_the_training_step_has_at_most_five_frames_of_ours(
     fashion_vgg: Command, tiny: list[str], tmp_path: Path
 ) -> None:

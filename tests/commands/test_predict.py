@@ -22,8 +22,6 @@ from tests.conftest import Command
 from tests.helpers import read_summary, trained
 
 COLUMNS = ("class", "probability")
-TESTED = 8 * 128
-"""The images that the run below was tested on."""
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +31,8 @@ def test_set(data_root: Path) -> tuple[Tensor, Tensor]:
 
 @pytest.fixture(scope="module")
 def run(fashion_vgg: Command, tiny_with_plots: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished training in bfloat16 that was tested on the first test images."""
-    words = ["trainer.precision=bf16-mixed", "trainer.max_epochs=1", "trainer.limit_val_batches=8"]
-    return trained(fashion_vgg, tmp_path_factory, *tiny_with_plots, *words)
+    """A finished training in bfloat16."""
+    return trained(fashion_vgg, tmp_path_factory, *tiny_with_plots, "trainer.precision=bf16-mixed")
 
 
 @pytest.fixture
@@ -51,18 +48,29 @@ def pictures(test_set: tuple[Tensor, Tensor], tmp_path: Path) -> Path:
 
 
 @pytest.mark.long
-def test_the_tested_images_as_files_have_the_recorded_accuracy(
-    fashion_vgg: Command, run: Path, test_set: tuple[Tensor, Tensor], tmp_path: Path
+@pytest.mark.parametrize(
+    ("batches", "number"), [(8, 1024), pytest.param("1.0", 10_000, marks=pytest.mark.thorough, id="all")]
+)
+def test_test_images_as_files_have_the_recorded_accuracy(
+    fashion_vgg: Command,
+    tiny: list[str],
+    test_set: tuple[Tensor, Tensor],
+    tmp_path_factory: pytest.TempPathFactory,
+    tmp_path: Path,
+    batches: str,
+    number: int,
 ) -> None:
-    for index, image in enumerate(test_set[0][:TESTED]):
+    words = ["trainer.precision=bf16-mixed", f"trainer.limit_val_batches={batches}"]
+    run = trained(fashion_vgg, tmp_path_factory, *tiny, *words)
+    for index, image in enumerate(test_set[0][:number]):
         Image.fromarray(image.numpy()).save(tmp_path / f"{index:05}.png")
     done = fashion_vgg("predict", str(tmp_path), f"weights={run}", "format=csv", "top=1")
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
-    assert [Path(row["image"]).name for row in rows] == [f"{index:05}.png" for index in range(TESTED)]
-    labels = [fashion_mnist.CLASS_NAMES[label] for label in test_set[1][:TESTED]]
+    assert [Path(row["image"]).name for row in rows] == [f"{index:05}.png" for index in range(number)]
+    labels = [fashion_mnist.CLASS_NAMES[label] for label in test_set[1][:number]]
     correct = sum(row["class"] == label for row, label in zip(rows, labels, strict=True))
-    assert float(torch.tensor(correct / TESTED)) == read_summary(run)["final"]["test/acc"]
+    assert float(torch.tensor(correct / number)) == read_summary(run)["final"]["test/acc"]
 
 
 def test_the_weights_in_the_package_have_the_accuracy_in_their_description(test_set: tuple[Tensor, Tensor]) -> None:
@@ -220,15 +228,17 @@ def test_a_description_cannot_run_code(fashion_vgg: Command, run: Path, tmp_path
 @pytest.mark.parametrize(
     "key",
     [
-        *("network", "classes", "command"),
-        *(pytest.param(key, marks=pytest.mark.thorough) for key in ("preprocessing", "precision", "finished")),
+        "network",
+        *(
+            pytest.param(key, marks=pytest.mark.thorough)
+            for key in ("preprocessing", "classes", "precision", "command", "finished")
+        ),
     ],
 )
 def test_an_incomplete_description_is_reported(fashion_vgg: Command, run: Path, tmp_path: Path, key: str) -> None:
     state, card = published.read(sources.SPEEDRUN)
     published.write(tmp_path / "w.safetensors", state, {name: card[name] for name in card if name != key})
-    commands = [["predict", str(run / "result.png")], ["test"], ["export", f"to={tmp_path}/other"]]
-    for command in commands if key == "network" else commands[:1]:
+    for command in (["predict", str(run / "result.png")], ["test"], ["export", f"to={tmp_path}/other"]):
         done = fashion_vgg(*command, f"weights={tmp_path}/w.safetensors")
         assert done.returncode == 2
         assert f"the description of its network has no valid {key}." in done.stderr

@@ -263,7 +263,6 @@ def test_a_terminal_shows_a_progress_bar_below_the_lines(
 
 
 @pytest.mark.thorough
-@pytest.mark.long
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
 def test_a_compiled_training_has_the_losses_and_the_checkpoint_keys_of_a_plain_one(
     fashion_vgg: Command, data_root: Path, tmp_path: Path

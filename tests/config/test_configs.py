@@ -30,16 +30,16 @@ def test_the_groups_are_known() -> None:
     assert sorted(groups()) == GROUPS
 
 
+CHOICES = [(group, option) for group in GROUPS[1:] for option in options(group)]
+TRAINED = [choice for choice in CHOICES if choice[0] in ("model", "experiment")]
 SIMILAR = ("vgg13", "vgg16", "vgg19", "vgg11_narrow", "accuracy_93", "kernels/")
 """Of the models and experiments: those whose classes and keys are also another one's."""
-TRAINED = [
-    *(("model", option) for option in options("model") if not option.startswith(SIMILAR)),
-    *(("experiment", option) for option in options("experiment") if not option.startswith(SIMILAR)),
-]
-NOT_TRAINED = [(group, option) for group in GROUPS[1:] for option in options(group) if (group, option) not in TRAINED]
 
 
-@pytest.mark.parametrize(("group", "option"), [choice for choice in NOT_TRAINED if not choice[1].startswith(SIMILAR)])
+@pytest.mark.parametrize(
+    ("group", "option"),
+    [pytest.param(*choice, marks=pytest.mark.thorough if choice in TRAINED else ()) for choice in CHOICES],
+)
 @pytest.mark.filterwarnings("ignore:The ``noload``")  # MLflow's own use of SQLAlchemy
 def test_every_config_instantiates(group: str, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FASHION_VGG_ROOT", str(tmp_path))  # MLflow's database is in its outputs/
@@ -80,10 +80,7 @@ def test_every_model_can_be_described(model: str) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("group", "option"),
-    [
-        *TRAINED,
-        *(pytest.param(*c, marks=pytest.mark.thorough) for c in NOT_TRAINED if c[0] in ("model", "experiment")),
-    ],
+    [pytest.param(*choice, marks=pytest.mark.thorough if choice[1].startswith(SIMILAR) else ()) for choice in TRAINED],
 )
 def test_every_config_trains_a_step(group: str, option: str, data_root: Path, tmp_path: Path) -> None:
     """On two real images, with an eighth of the channels."""

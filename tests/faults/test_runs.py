@@ -24,17 +24,19 @@ from tests.processes.command import Command
 
 @in_the_long_set
 def test_runs_that_start_together_have_complete_folders(
-    fashion_vgg: Command, small: list[str], tmp_path: Path, survived: Survived
+    fashion_vgg: Command, small_with_plots: list[str], tmp_path: Path, survived: Survived
 ) -> None:
     number = 8
-    together = [fashion_vgg.start("train", *small, "trainer.max_epochs=1", root=tmp_path) for _ in range(number)]
+    together = [
+        fashion_vgg.start("train", *small_with_plots, "trainer.max_epochs=1", root=tmp_path) for _ in range(number)
+    ]
     assert [process.result().returncode for process in together] == [0] * number
     runs = list(tmp_path.glob("outputs/train/*/*"))
     assert len(runs) == number
     for run in runs:
         names = {path.name for path in run.iterdir()}
-        assert {"summary.json", "last.ckpt", "config.yaml", "metrics.csv", "train.log"} <= names
-        assert len(list(run.glob("events*"))) == 2  # of the training, the best metrics
+        assert {"summary.json", "last.ckpt", "config.yaml", "metrics.csv", "result.png", "train.log"} <= names
+        assert len(list(run.glob("events*"))) == 3  # of the training, the test after it, the best metrics
         checkpoint_io.load(run / "last.ckpt")
     survived("runs that start in the same second have a complete folder each", number, number)
 

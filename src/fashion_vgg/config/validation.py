@@ -26,7 +26,8 @@ _SHARED = {
 def check(cfg: DictConfig) -> None:
     """Raise UserError at the first class that is not allowed, or the first value that does not fit its key."""
     targets.check(cfg)
-    check_values(cfg, {**_types_of_defaults(), **DOMAINS, "format": FORMATS.get(_command(), TEXT)})
+    domains = {**DOMAINS, "format": FORMATS.get(_command(), TEXT)}
+    check_values(cfg, {**_types_of_defaults(domains), **domains})
     if "classifier" in cfg:
         monitors.check(cfg)
     if cfg.get("resume") and "sweep" not in cfg:
@@ -54,10 +55,10 @@ def _check_value(cfg: DictConfig, key: str, domain: Domain) -> None:
         raise UserError(f"{key}={shown(node[name])} does not fit: use {domain.values}.")
 
 
-def _types_of_defaults() -> dict[str, Domain]:
+def _types_of_defaults(domains: Mapping[str, Domain]) -> dict[str, Domain]:
     """A domain for every key of the command's default configuration: the type of its default."""
     command = _command()
-    if not (CONF / f"{command}.yaml").exists() or not _sets_other_keys():
+    if not (CONF / f"{command}.yaml").exists() or not _sets_other_keys(domains):
         return {}
     defaults = OmegaConf.to_container(default_config(command, list(HydraConfig.get().overrides.task)))
     values = {key: value for key, value in flatten(defaults) if not str(value).startswith("${")}
@@ -65,7 +66,7 @@ def _types_of_defaults() -> dict[str, Domain]:
     return nodes | {key: TYPES[type(v)] for key, v in values.items() if type(v) in TYPES and "._" not in key}
 
 
-def _sets_other_keys() -> bool:
+def _sets_other_keys(domains: Mapping[str, Domain]) -> bool:
     """Whether an override or a config of the user's may set a key without a domain.
 
     Otherwise the defaults need not be composed, which takes as long as composing the configuration.
@@ -73,7 +74,7 @@ def _sets_other_keys() -> bool:
     hydra = HydraConfig.get()
     own = [source for source in hydra.runtime.config_sources if source.schema == "file" and source.path != str(CONF)]
     keys = {key_of(word) for word in hydra.overrides.task if not word.startswith("~")}
-    return bool(own) or not keys <= {*DOMAINS, *groups(), "format"}
+    return bool(own) or not keys <= {*domains, *groups()}
 
 
 def _command() -> str:
