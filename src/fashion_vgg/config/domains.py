@@ -69,6 +69,7 @@ STRATEGY = Domain(
 )
 OPTIONAL_TEXT = either(one_of(None), TEXT)
 BLOCKS = "a list of pairs [convolutions, channels], the convolutions a number or a list of odd kernel sizes and lrn"
+PRECISION = one_of("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true")
 PLOTS = (".png", ".svg", ".pdf")
 
 DOMAINS: dict[str, Domain] = {
@@ -110,7 +111,7 @@ DOMAINS: dict[str, Domain] = {
         ("trainer.strategy.timeout_minutes", POSITIVE),
         ("trainer.accelerator", one_of("auto", "cpu", "gpu", "cuda", "mps")),
         ("trainer.devices", either(integer(1), one_of("auto"), list_of(lambda v: type(v) is int, "a list of devices"))),
-        ("trainer.precision", one_of("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true")),
+        ("trainer.precision optimizer.orthogonalization_precision", PRECISION),
         ("bench.second_precision", one_of(None, "32-true", "bf16-mixed")),
         ("trainer.deterministic", one_of(True, False, "warn")),
         ("trainer.max_steps", either(one_of(-1), integer(1))),
