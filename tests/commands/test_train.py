@@ -316,6 +316,19 @@ def test_max_steps_within_an_epoch_leaves_a_complete_folder(
     assert read_summary(run)["epochs"] == 2
 
 
+@pytest.mark.long
+def test_a_training_without_an_evaluation_says_that_the_last_weights_are_tested(
+    fashion_vgg: Command, tiny: list[str], tmp_path: Path
+) -> None:
+    done = fashion_vgg("train", *tiny, "data.val_size=600", "trainer.max_steps=1", root=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "There was no evaluation on the validation split: the last weights are tested." in done.stdout
+    run = only(tmp_path, "outputs/train/*/*")
+    accuracy = read_summary(run)["final"]["test/acc"]
+    assert re.search(rf"^loss .*, train acc .*, test acc {accuracy:.3f}$", done.stdout, re.MULTILINE)
+    assert not (run / "best.ckpt").exists()
+
+
 @pytest.mark.thorough
 def test_the_experiment_d2l_has_the_books_first_losses(fashion_vgg: Command, data_root: Path, tmp_path: Path) -> None:
     few = ["trainer.max_epochs=1", "trainer.limit_train_batches=2", "trainer.limit_val_batches=1", "trainer=cpu"]

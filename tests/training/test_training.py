@@ -151,8 +151,9 @@ def test_the_slow_run_notice_changes_nothing(
     assert "will take about 0 minutes on the CPU.\nFor a result within minutes: the quick way" in caplog.text
 
 
+@pytest.mark.parametrize("max_steps", [-1, 3])
 def test_the_estimate_counts_training_and_evaluation_steps(
-    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max_steps: int
 ) -> None:
     monkeypatch.setattr(slow_run_notice, "_step_seconds", lambda net, images, labels: float(len(labels)))
 
@@ -161,9 +162,11 @@ def test_the_estimate_counts_training_and_evaluation_steps(
             self.seconds = slow_run_notice.estimated_seconds(trainer, pl_module)
 
     estimate = Estimate()
-    trainer, _ = trainer_for(tmp_path, estimate, max_epochs=3, limit_train_batches=2, limit_val_batches=3)
+    few = {"max_epochs": 3, "max_steps": max_steps, "limit_train_batches": 2, "limit_val_batches": 3}
+    trainer, _ = trainer_for(tmp_path, estimate, **few)
     trainer.fit(small_classifier(), small_datamodule(data_root, batch_size=40))
-    assert estimate.seconds == pytest.approx(3 * (2 + 3 / 3) * 40)  # a second per image, a third in an evaluation
+    epochs = 3 if max_steps == -1 else max_steps / 2
+    assert estimate.seconds == pytest.approx(epochs * (2 + 3 / 3) * 40)  # a second per image, a third in an evaluation
 
 
 def test_an_epochs_loss_is_summed_in_float32_in_any_precision() -> None:

@@ -117,11 +117,7 @@ def finish(cfg: DictConfig, trainer: "L.Trainer", history: "History", datamodule
     from fashion_vgg.runs import summary
     from fashion_vgg.training import tensorboard
 
-    rows, seconds, reason = (
-        list(history.rows),
-        history.seconds,
-        stop_reason(trainer),
-    )  # before the best one's are loaded
+    rows, seconds, reason = list(history.rows), history.seconds, stop_reason(trainer)  # before the best's are loaded
     test, of_best = test_best(trainer, datamodule) if cfg.data.val_size else ({}, False)
     if not trainer.is_global_zero:
         return
@@ -130,7 +126,9 @@ def finish(cfg: DictConfig, trainer: "L.Trainer", history: "History", datamodule
     device, overrides = trainer.strategy.root_device, list(HydraConfig.get().overrides.task)
     content = summary.summarize(rows, test, seconds, device, trainer.world_size, overrides, reason)
     if test and not of_best:  # without a best checkpoint the last weights are tested
-        content["best"] = {**content["final"], **test}
+        content["final"] = content["best"] = {**content["final"], **test}
+    if cfg.data.val_size and not any("val/acc" in row for row in rows):
+        log.warning("There was no evaluation on the validation split: the last weights are tested.")
     if test:
         tensorboard.add_best(trainer, content["best"], len(rows))
     summary.write(Path(cfg.output_dir, run_folder.SUMMARY), content)

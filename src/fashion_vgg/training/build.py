@@ -39,6 +39,7 @@ def configure_lightning_logging() -> None:
         "A `OneCycleLR` scheduler is using 'interval': 'epoch'",  # then it takes the number of epochs
         r"Detected call of `lr_scheduler.step\(\)` before",  # a run that is resumed at the end of an epoch
         "The `srun` command is available on your system but is not used",  # an ordinary run on a cluster's machine
+        "`ModelCheckpoint.* could not find the monitored key",  # before the first evaluation; after it, an error
         "`isinstance.treespec, LeafSpec.` is deprecated",  # Lightning's own use of torch
     ):
         warnings.filterwarnings("ignore", f".*{message}")

@@ -42,7 +42,7 @@ class SlowRunNotice(L.Callback):
 
 
 def estimated_seconds(trainer: L.Trainer, module: L.LightningModule) -> float:
-    """Estimate the duration of the remaining epochs, with their evaluations, from one step of a few images."""
+    """Estimate the duration of the remaining steps, with their evaluations, from one step of a few images."""
     datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
     with torch.random.fork_rng(devices=[]), trainer.precision_plugin.forward_context():
         # Sliced from the data set: persistent loader workers would lose a batch to another iterator.
@@ -51,10 +51,11 @@ def estimated_seconds(trainer: L.Trainer, module: L.LightningModule) -> float:
         images = images.to(module.dtype)
         _step_seconds(net, images, labels)  # the first step allocates memory
         seconds_per_image = _step_seconds(net, images, labels) / len(labels)
-    epochs = (trainer.max_epochs or 1) - trainer.current_epoch
+    steps = trainer.estimated_stepping_batches - trainer.global_step  # up to trainer.max_steps
+    batches = steps * trainer.accumulate_grad_batches
     # A forward pass is a third of a step's work.
-    batches = trainer.num_training_batches + sum(trainer.num_val_batches) / 3
-    return float(seconds_per_image * batches * datamodule.local_batch_size(trainer.world_size) * epochs)
+    evaluation = batches / trainer.num_training_batches * sum(trainer.num_val_batches) / 3
+    return float(seconds_per_image * (batches + evaluation) * datamodule.local_batch_size(trainer.world_size))
 
 
 def _step_seconds(net: nn.Module, images: Tensor, labels: Tensor) -> float:
