@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from fashion_vgg.config import error_messages
-from fashion_vgg.config.app import CONF, default_config, groups, options
+from fashion_vgg.config.app import default_config, groups, options
 from fashion_vgg.config.domains import DOMAINS
 from fashion_vgg.config.overrides import flatten, key_of
 from fashion_vgg.config.suggestions import closest, suggestion
@@ -38,12 +38,8 @@ def explain(error: BaseException, command: str) -> str | None:
             return f"{logger[1]} is not installed: pip install 'fashion-vgg[{logger[1]}]'."
         case RuntimeError() if launcher := re.search(r"Unknown plugin class.*hydra_(\w+)_launcher\.", str(error)):
             return f"The launcher is not installed: pip install 'fashion-vgg[{launcher[1]}]'."
-        case errors.MissingConfigException(missing_cfg_file=str(file), options=list(options)):
-            group, _, option = file.rpartition("/")
-            hint = suggestion(option, options)
-            own = f" Write {group}._target_={option}." if "." in option else ""
-            available = f"Available: {', '.join(options)}; your own with --config-dir."
-            return f"{group}={option}: no such config.{hint}{own} {available}"
+        case errors.MissingConfigException(missing_cfg_file=str(file), options=list(siblings)):
+            return _missing_config(file, siblings)
         case errors.OverrideParseException():
             return f"{error.override}: {error.message.splitlines()[0]}. Write key=value, and quote special characters."
         case errors.HydraException(__cause__=ConfigKeyError() | ConfigAttributeError() as cause):
@@ -67,6 +63,19 @@ def explain(error: BaseException, command: str) -> str | None:
     return None
 
 
+def _missing_config(file: str, siblings: list[str]) -> str:
+    group, _, option = file.partition("/")
+    if group in groups():
+        available = options(group)
+    else:  # Hydra's own, such as hydra/launcher
+        (group, _, option), available = file.rpartition("/"), siblings
+    own = f" Write {group}._target_={option}." if "." in option else ""
+    hint = suggestion(option, available)
+    return (
+        f"{group}={option}: no such config.{hint}{own} Available: {', '.join(available)}; your own with --config-dir."
+    )
+
+
 def _not_a_choice() -> str:
     words = " ".join(word for word in sys.argv if key_of(word) in groups() and re.search(r"=(null$|[\[{])", word))
     return f"{words}: a group takes the name of one of its configs; --help lists them."
@@ -87,8 +96,8 @@ def _unknown_key(key: str, command: str) -> str:
     cfg = default_config(command, sys.argv[1:])
     group = key.partition(".")[0]
     if group in groups() and not cfg.get(group):
-        options = sorted(path.stem for path in (CONF / group).glob("*.yaml") if path.stem != "none")
-        return f"{key}: no {group} is chosen; add {group}={' or '.join(options)}."
+        choices = [name for name in options(group) if name != "none"]
+        return f"{key}: no {group} is chosen; add {group}={' or '.join(choices)}."
     if choice := _choice(key):
         return f"{key}: no such key. Did you mean {choice}?"
     if best := _closest_in_group(cfg, key):
