@@ -1,6 +1,8 @@
 """What the benchmark counts and reports. The durations that it measures are not tested."""
 
+from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from fashion_vgg.profiling.loops import BareLoop
 from fashion_vgg.profiling.roofline import Ceilings, Pass, measure_ceilings, min_seconds, step_passes
 from fashion_vgg.profiling.timing import Benchmark, Result
 from fashion_vgg.reference import d2l
+from tests.helpers import composed
 
 BATCH_SIZE = 10
 
@@ -87,6 +90,18 @@ def test_ceilings_are_plausible(monkeypatch: pytest.MonkeyPatch) -> None:
     ceilings = measure_ceilings(torch.device("cpu"), torch.float32)
     assert 1e8 < ceilings.flop_per_sec < 1e14
     assert 1e7 < ceilings.bytes_per_sec < 1e13
+
+
+@pytest.mark.parametrize(("interval", "updates"), [("null", 1 + 2), ("epoch", 0)])  # one in the constructor
+def test_the_bare_loop_updates_the_schedule_as_often_as_the_classifier(
+    data_root: Path, monkeypatch: pytest.MonkeyPatch, interval: str, updates: int
+) -> None:
+    overrides = ["experiment=speedrun", "trainer.precision=32-true", "model.ratio=8", f"data.root={data_root}"]
+    cfg = composed("train", *overrides, f"classifier.scheduler_interval={interval}")
+    update = Mock()
+    monkeypatch.setattr(torch.optim.lr_scheduler.OneCycleLR, "step", update)
+    BareLoop(cfg, torch.device("cpu")).time_steps(0, 2)
+    assert update.call_count == updates
 
 
 class FakeLoop(BareLoop):

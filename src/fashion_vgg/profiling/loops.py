@@ -85,8 +85,8 @@ class BareLoop(_ConfiguredLoop):
         net = build_network(self.cfg).to(self.device).train()
         optimizer = instantiate(self.cfg.optimizer, _convert_="all")(net.parameters())
         schedule = instantiate(self.cfg.scheduler, _convert_="all")
-        by_step = schedule and schedules.default_interval(schedule) == "step"
-        scheduler = schedules.create(schedule, optimizer, total) if by_step else None
+        interval = self.cfg.classifier.scheduler_interval or (schedule and schedules.default_interval(schedule))
+        scheduler = schedules.create(schedule, optimizer, total) if schedule and interval == "step" else None
         images, labels = (tensor.to(self.device) for tensor in datamodule.train_set.tensors)
         while True:
             order = torch.randperm(len(labels), device=self.device)
