@@ -45,7 +45,8 @@ def run_bench(
 @pytest.fixture(scope="module")
 def compared(fashion_vgg: Command, data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """The output and the folder of a comparison."""
-    return run_bench(fashion_vgg, data_root, tmp_path_factory.mktemp("bench"), program=FAST_LIMIT + FORK)
+    words, root = "bench.second_precision=bf16-mixed", tmp_path_factory.mktemp("bench")
+    return run_bench(fashion_vgg, data_root, root, words, program=FAST_LIMIT + FORK)
 
 
 @pytest.mark.long

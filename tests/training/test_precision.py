@@ -1,5 +1,6 @@
 """``trainer.precision=auto``: the faster one of this machine, which a resumed run keeps."""
 
+import copy
 import platform
 from pathlib import Path
 
@@ -7,6 +8,9 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+import fashion_vgg
+from fashion_vgg.commands import bench
+from fashion_vgg.inference.predictor import Predictor
 from fashion_vgg.training import build, precision
 from tests.conftest import Command
 from tests.helpers import composed, only, read_summary
@@ -29,6 +33,42 @@ def test_auto_is_replaced_by_a_precision_of_the_trainer() -> None:
     cfg = composed("train", "trainer=cpu", "trainer.precision=auto", "output_dir=nowhere")
     build.check_components(cfg)
     assert cfg.trainer.precision in PRECISIONS
+
+
+@pytest.fixture
+def emulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU without instructions for bfloat16, and no GPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(precision, "_product_seconds", {torch.float32: 1.0, torch.bfloat16: 50.0}.__getitem__)
+
+
+@pytest.mark.parametrize(("chosen", "warns"), [("bf16-mixed", True), ("bf16-true", True), ("32-true", False)])
+def test_a_training_in_emulated_bfloat16_is_reported(
+    emulated: None, caplog: pytest.LogCaptureFixture, chosen: str, warns: bool
+) -> None:
+    build.check_components(composed("train", f"trainer.precision={chosen}", "output_dir=nowhere"))
+    warning = f"trainer.precision={chosen}: this CPU emulates bfloat16, at a fraction of its speed; 32-true or auto"
+    assert (warning in caplog.text) == warns
+
+
+def test_a_benchmark_leaves_out_emulated_bfloat16_unless_it_is_named(
+    emulated: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench.second_precision(composed("bench")) is None
+    assert "bench.second_precision=bf16-mixed times it" in capsys.readouterr().out
+    assert bench.second_precision(composed("bench", "bench.second_precision=bf16-mixed")) == "bf16-mixed"
+
+
+@pytest.mark.parametrize("trained", ["bf16-mixed", "bf16-true"])
+def test_a_network_predicts_in_float32_where_bfloat16_is_emulated(emulated: None, trained: str) -> None:
+    images = torch.randint(256, (4, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    expected = fashion_vgg.load("speedrun")
+    net = copy.deepcopy(expected.net)
+    if trained == "bf16-true":
+        expected.net.bfloat16().float()  # rounds the weights
+        net.bfloat16()
+    predictor = Predictor(net, expected.card | {"precision": trained})
+    assert torch.equal(predictor.logits(images), expected.logits(images))
 
 
 @pytest.mark.thorough

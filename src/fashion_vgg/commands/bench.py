@@ -71,8 +71,8 @@ def compare(cfg: DictConfig, benchmark: "Benchmark") -> dict[str, Any]:
 
     root, device = Path(cfg.data.root).expanduser(), benchmark.device
     loops = ReferenceLoop(root, cfg.bench.reference_loop, device), BareLoop(cfg, device), TrainerLoop(cfg, device)
-    second, further = cfg.bench.second_precision, []
-    if second not in (None, cfg.trainer.precision):
+    second, further = second_precision(cfg), []
+    if second:
         in_second: Any = OmegaConf.merge(cfg, {"trainer": {"precision": second}})
         further = [TrainerLoop(in_second, device)]
         further[0].name += f", {second}"
@@ -86,6 +86,18 @@ def compare(cfg: DictConfig, benchmark: "Benchmark") -> dict[str, Any]:
         "checkpoint_cost": overhead.checkpoint_cost(cfg, median(trainer.step_seconds)),
         "data": data,
     }
+
+
+def second_precision(cfg: DictConfig) -> str | None:
+    """The precision in which Trainer.fit is timed once more, if any."""
+    from fashion_vgg.training import precision
+
+    second: str | None = cfg.bench.second_precision
+    if second == "auto":
+        second = precision.choose(cfg.trainer.accelerator)
+        if second == "32-true":
+            print("bfloat16 is not faster on this machine, and not timed; bench.second_precision=bf16-mixed times it.")
+    return second if second != cfg.trainer.precision else None
 
 
 def grow(cfg: DictConfig, benchmark: "Benchmark") -> dict[str, Any]:

@@ -112,7 +112,7 @@ DOMAINS: dict[str, Domain] = {
         ("trainer.accelerator", one_of("auto", "cpu", "gpu", "cuda", "mps")),
         ("trainer.devices", either(integer(1), one_of("auto"), list_of(lambda v: type(v) is int, "a list of devices"))),
         ("trainer.precision optimizer.orthogonalization_precision", PRECISION),
-        ("bench.second_precision", one_of(None, "32-true", "bf16-mixed")),
+        ("bench.second_precision", one_of(None, "auto", "32-true", "bf16-mixed")),
         ("trainer.deterministic", one_of(True, False, "warn")),
         ("trainer.max_steps", either(one_of(-1), integer(1))),
         ("trainer.max_time", either(one_of(None), TEXT, Domain(OmegaConf.is_dict, "a mapping such as {minutes: 30}"))),

@@ -38,6 +38,8 @@ class Prediction(NamedTuple):
 class Predictor:
     """Classifies images with a trained network, in the precision and the batch size of its evaluation.
 
+    On a CPU that emulates bfloat16, it is float32 instead.
+
     Args:
         net: the network.
         card: its description; see `model_card.KEYS`.
@@ -54,10 +56,13 @@ class Predictor:
 
     def __init__(self, net: nn.Module, card: Card) -> None:
         self.card = card
+        precision = card["precision"]
+        if _is_emulated(precision):
+            net, precision = net.float(), "32-true"
         self.net = net.eval()
         self.preprocess = Preprocess(**card["preprocessing"])
         self.classes: Sequence[str] = card["classes"]
-        self._fabric = Fabric(devices=1, precision=card["precision"])
+        self._fabric = Fabric(devices=1, precision=precision)
         self._forward = self._fabric.setup_module(net)
         self._check_classes()
 
@@ -113,6 +118,14 @@ class Predictor:
 
     def __repr__(self) -> str:
         return f"<Predictor, {self.origin}>"
+
+
+def _is_emulated(name: str) -> bool:
+    if not name.startswith("bf16"):
+        return False
+    from fashion_vgg.training import precision  # imports Lightning's Trainer
+
+    return precision.is_emulated(name, "auto")
 
 
 def load(weights_name: str | Path | None = None) -> Predictor:

@@ -20,6 +20,8 @@ from fashion_vgg.training.callbacks.epoch_bar import EpochBar
 from fashion_vgg.training.callbacks.history import History
 from fashion_vgg.training.callbacks.whitening import Whitening
 
+log = logging.getLogger(__name__)
+
 
 def configure_lightning_logging() -> None:
     """Silence what Lightning reports about every run, and the warnings that do not apply here.
@@ -56,6 +58,11 @@ def check_components(cfg: DictConfig) -> None:
     if cfg.trainer.precision == "auto":
         cfg.trainer.precision = precision.choose(cfg.trainer.accelerator)
         targets.check(cfg)  # again: an interpolation of the precision may name another class now
+    elif precision.is_emulated(cfg.trainer.precision, cfg.trainer.accelerator):
+        log.warning(
+            "trainer.precision=%s: this CPU emulates bfloat16, at a fraction of its speed; 32-true or auto is faster.",
+            cfg.trainer.precision,
+        )
     with torch.device("meta"):
         instantiate(cfg.model)
     check_optimizer(cfg)
