@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from hydra.core.plugins import Plugins
+from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 
 from fashion_vgg.config import error_messages
@@ -136,6 +137,13 @@ def test_a_stopped_sweep_is_resumable(
     done = fashion_vgg("train", "sweep.resume=last", root=tmp_path)
     assert done.returncode == 0, done.stderr
     assert [run.status for run in jobs(tmp_path).values()] == ["finished"] * 2
+
+
+def test_the_error_of_a_part_is_recorded_without_hydras_frame(tmp_path: Path) -> None:
+    error = InstantiationException("Error in call to target 'a.Logger':\nKeyError('table')\nfull_key: logger.a")
+    error.__cause__ = KeyError("table")
+    multirun._report_failure(tmp_path, error)
+    assert json.loads((tmp_path / "outcome.json").read_text())["error"] == "KeyError: 'table'"
 
 
 @pytest.mark.thorough

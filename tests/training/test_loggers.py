@@ -54,6 +54,18 @@ def assert_mlflow_has(uri: str, name: str, expected: list[dict[str, str]]) -> No
 
 
 @pytest.mark.thorough
+def test_parallel_jobs_share_mlflows_database(fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
+    at_once = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=3"]
+    done = fashion_vgg("train", "-m", *tiny, "logger=mlflow", "seed=0,1,2", *at_once, root=tmp_path)
+    assert done.returncode == 0, done.stderr
+    client = MlflowClient(f"sqlite:///{tmp_path}/outputs/mlflow.db")
+    experiment = client.get_experiment_by_name("fashion-vgg")
+    assert experiment
+    runs = client.search_runs([experiment.experiment_id])
+    assert {(run.info.run_name, run.info.status) for run in runs} == {(f"seed={n}", "FINISHED") for n in range(3)}
+
+
+@pytest.mark.thorough
 @pytest.mark.parametrize("logger", ["wandb", "mlflow"])
 def test_a_missing_extra_is_a_line(fashion_vgg: Command, tiny: list[str], tmp_path: Path, logger: str) -> None:
     program = (

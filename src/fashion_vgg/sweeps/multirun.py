@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 
 from fashion_vgg.checkpoints import run_folder, signals
@@ -139,7 +140,8 @@ def own_gpus(cfg: DictConfig, hydra: HydraConf) -> list[int]:
 
 def _report_failure(folder: Path, error: Exception) -> None:
     status = _STATUSES.get(type(error), "failed")
-    message = error_messages.explain(error, "train") or f"{type(error).__name__}: {error}"
+    shown = (error.__cause__ or error) if isinstance(error, InstantiationException) else error
+    message = error_messages.explain(error, "train") or f"{type(shown).__name__}: {shown}"
     first_line = message.splitlines()[0] if message else type(error).__name__
     run_folder.write_outcome(folder, status, first_line)
     log.debug("The job's error:", exc_info=error)  # for the job's log only

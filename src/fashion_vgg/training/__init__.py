@@ -13,5 +13,6 @@ from fashion_vgg.training.callbacks.weight_plots import WeightHistograms as Weig
 from fashion_vgg.training.callbacks.whitening import Whitening as Whitening
 from fashion_vgg.training.classifier import ImageClassifier as ImageClassifier
 from fashion_vgg.training.ddp import DDPStrategy as DDPStrategy
+from fashion_vgg.training.mlflow import MLFlowLogger as MLFlowLogger
 from fashion_vgg.training.muon import Muon as Muon
 from fashion_vgg.training.tensorboard import TensorBoardLogger as TensorBoardLogger
