@@ -60,7 +60,7 @@ def check_components(cfg: DictConfig) -> None:
         targets.check(cfg)  # again: an interpolation of the precision may name another class now
     elif precision.is_emulated(cfg.trainer.precision, cfg.trainer.accelerator):
         log.warning(
-            "trainer.precision=%s: this CPU emulates bfloat16, at a fraction of its speed; 32-true or auto is faster.",
+            "trainer.precision=%s: this CPU computes bfloat16 more slowly than float32; 32-true or auto is faster.",
             cfg.trainer.precision,
         )
     with torch.device("meta"):
