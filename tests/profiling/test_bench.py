@@ -10,8 +10,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fashion_vgg.models.vgg import VGG, vgg_block
-from fashion_vgg.profiling import bench_report, roofline, timing
-from fashion_vgg.profiling.loops import BareLoop
+from fashion_vgg.profiling import bench_report, memory, roofline, timing
+from fashion_vgg.profiling.loops import BareLoop, TrainerLoop
 from fashion_vgg.profiling.roofline import Ceilings, Pass, measure_ceilings, min_seconds, step_passes
 from fashion_vgg.profiling.timing import Benchmark, Result
 from fashion_vgg.reference import d2l
@@ -102,6 +102,14 @@ def test_the_bare_loop_updates_the_schedule_as_often_as_the_classifier(
     monkeypatch.setattr(torch.optim.lr_scheduler.OneCycleLR, "step", update)
     BareLoop(cfg, torch.device("cpu")).time_steps(0, 2)
     assert update.call_count == updates
+
+
+@pytest.mark.long
+def test_a_new_process_resolves_the_configuration_of_its_loop(data_root: Path) -> None:
+    overrides = "experiment=speedrun", "trainer=cpu", "trainer.precision=32-true", f"data.root={data_root}"
+    cfg = composed("bench", *overrides)
+    with memory.own_process() as process:
+        assert process.submit(TrainerLoop(cfg, torch.device("cpu")).time_steps, 1, 1).result() > 0
 
 
 class FakeLoop(BareLoop):
