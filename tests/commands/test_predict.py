@@ -60,7 +60,7 @@ def test_test_images_as_files_have_the_recorded_accuracy(
     batches: str,
     number: int,
 ) -> None:
-    words = ["trainer.precision=bf16-mixed", f"trainer.limit_val_batches={batches}"]
+    words = ["trainer.precision=auto", f"trainer.limit_val_batches={batches}"]
     run = trained(fashion_vgg, tmp_path_factory, *tiny, *words)
     for index, image in enumerate(test_set[0][:number]):
         Image.fromarray(image.numpy()).save(tmp_path / f"{index:05}.png")
