@@ -38,7 +38,7 @@ def test_auto_is_replaced_by_a_precision_of_the_trainer() -> None:
 @pytest.fixture
 def emulated(monkeypatch: pytest.MonkeyPatch) -> None:
     """A CPU without instructions for bfloat16, and no GPU."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     monkeypatch.setattr(precision, "_product_seconds", {torch.float32: 1.0, torch.bfloat16: 50.0}.__getitem__)
 
 

@@ -36,7 +36,7 @@ def is_emulated(precision: str, accelerator: str) -> bool:
 
 def cpu_ratio(accelerator: str) -> float | None:
     """The speed of bfloat16 over that of float32 on the CPU; None if the accelerator is not the CPU."""
-    if accelerator not in ("auto", "cpu") or (accelerator == "auto" and torch.cuda.is_available()):
+    if accelerator != "cpu" and (accelerator != "auto" or torch.accelerator.is_available()):
         return None
     return _product_seconds(torch.float32) / _product_seconds(torch.bfloat16)
 
