@@ -2,7 +2,7 @@
 # Every check: ruff, mypy, import-linter, then the tests on all cores. Creates the environment and fetches the data first.
 #
 #   bash scripts/test.sh                      about 10 minutes on two cores of an AMD EPYC (Zen 3)
-#   bash scripts/test.sh --quick              without the long tests, in under ninety seconds: before each commit
+#   bash scripts/test.sh --quick              without the long tests, in two to four minutes: before each commit
 #   bash scripts/test.sh --all                with the thorough ones: before a release
 #   bash scripts/test.sh --engines            SLURM, Ray and torchrun, started here; installs SLURM if it may
 #   bash scripts/test.sh tests/data -k loader -n0    other arguments go to pytest, which then runs alone
