@@ -5,9 +5,9 @@ python scripts/epochs.py <run's folder> ...
 
 import sys
 from pathlib import Path
-from statistics import mean, stdev
 
 from fashion_vgg.checkpoints.records import read_metrics
+from fashion_vgg.runs.comparison import mean_and_deviation
 from fashion_vgg.runs.table import Table
 
 METRICS = ("train/loss", "train/acc", "test/loss", "test/acc")
@@ -16,12 +16,11 @@ METRICS = ("train/loss", "train/acc", "test/loss", "test/acc")
 def table(folders: list[Path]) -> str:
     """A row per epoch of the runs, which have the same number of epochs."""
     epochs = zip(*map(read_metrics, folders), strict=True)
-    rows = [[str(int(runs[0]["epoch"])), *(_cell([run[name] for run in runs]) for name in METRICS)] for runs in epochs]
+    rows = [
+        [str(int(runs[0]["epoch"])), *(mean_and_deviation(name, [run[name] for run in runs]) for name in METRICS)]
+        for runs in epochs
+    ]
     return Table(["epoch", *METRICS], rows).markdown()
-
-
-def _cell(values: list[float]) -> str:
-    return f"{mean(values):.4f}" + (f" ± {stdev(values):.4f}" if len(values) > 1 else "")
 
 
 if __name__ == "__main__":

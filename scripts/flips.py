@@ -8,13 +8,13 @@ python scripts/flips.py <run's folder> ...
 
 import sys
 from pathlib import Path
-from statistics import mean, stdev
 
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torchmetrics.functional.classification import multiclass_accuracy
 
 import fashion_vgg
+from fashion_vgg.runs.comparison import mean_and_deviation
 from fashion_vgg.runs.table import Table
 
 
@@ -23,20 +23,19 @@ def accuracies(run: Path) -> tuple[float, float]:
     network = fashion_vgg.load(run)
     datamodule = instantiate(OmegaConf.load(run / "config.yaml").data)
     datamodule.setup("fit")
-    images, labels = (datamodule.val_set if datamodule.val_size else datamodule.test_set).tensors
+    images, labels = datamodule.val_dataloader().dataset.tensors
     logits = network.logits(images)
     both = logits + network.logits(images.flip(-1))
-    plain, flipped = (multiclass_accuracy(each, labels, 10, average="micro").item() for each in (logits, both))
+    classes = len(network.classes)
+    plain, flipped = (multiclass_accuracy(each, labels, classes, average="micro").item() for each in (logits, both))
     return plain, flipped
 
 
 def main() -> None:
     """Print a row for each kind of evaluation."""
     columns = zip(*(accuracies(Path(name)) for name in sys.argv[1:]), strict=True)
-    rows = [
-        [name, f"{mean(values):.4f}" + (f" ± {stdev(values):.4f}" if len(values) > 1 else "")]
-        for name, values in zip(("the images", "the images and their mirror images"), columns, strict=True)
-    ]
+    names = "the images", "the images and their mirror images"
+    rows = [[name, mean_and_deviation("acc", values)] for name, values in zip(names, columns, strict=True)]
     print(Table(["logits of", "accuracy"], rows).markdown())
 
 

@@ -15,7 +15,6 @@ from hydra.utils import instantiate
 from lightning.pytorch.callbacks import LambdaCallback
 from omegaconf import DictConfig, OmegaConf
 
-import fashion_vgg.config.app  # noqa: F401  registers the resolvers of the configuration in the process of a loop
 from fashion_vgg.data import FashionMNISTDataModule, fashion_mnist
 from fashion_vgg.errors import UserError
 from fashion_vgg.profiling.roofline import clock, step_passes

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from torch import nn
 from torch.optim import Optimizer
 
+import fashion_vgg.config.app  # noqa: F401  registers the configuration's resolvers in the processes of `own_process`
 from fashion_vgg.errors import UserError
 from fashion_vgg.profiling.layers import LayerCost
 
