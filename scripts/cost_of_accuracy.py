@@ -9,14 +9,25 @@ from statistics import mean, stdev
 
 from matplotlib.figure import Figure
 
+from fashion_vgg.runs.comparison import mean_and_deviation
 from fashion_vgg.runs.run import find_runs
 from fashion_vgg.runs.table import Table
 
 Point = tuple[str, list[float], list[float]]
 """The name of a recipe, and the accuracy and the seconds of each of its runs."""
 
-TICKS = {10: "10 s", 20: "20 s", 30: "30 s", 60: "1 min", 120: "2 min", 300: "5 min", 600: "10 min", 1800: "30 min"}
-TICKS |= {3600: "1 h", 7200: "2 h", 14400: "4 h"}
+TICKS = {
+    5: "5 s",
+    10: "10 s",
+    20: "20 s",
+    30: "30 s",
+    60: "1 min",
+    120: "2 min",
+    300: "5 min",
+    600: "10 min",
+    1800: "30 min",
+}
+TICKS |= {3600: "1 h", 7200: "2 h", 14400: "4 h", 28800: "8 h"}
 
 
 def read(sweep: Path) -> Point:
@@ -26,36 +37,28 @@ def read(sweep: Path) -> Point:
     return name, [run.summary["final"]["test/acc"] for run in runs], [run.summary["wall_seconds"] for run in runs]
 
 
-def spread(values: list[float]) -> float:
-    """The standard deviation; 0 for a single value."""
-    return stdev(values) if len(values) > 1 else 0.0
-
-
 def table(points: list[Point]) -> str:
     """A Markdown row for each recipe."""
     rows = [
-        (
-            name,
-            f"{mean(accuracies):.4f} ± {spread(accuracies):.4f}",
-            f"{mean(seconds):,.1f} ± {spread(seconds):.1f} s",
-            str(len(accuracies)),
-        )
+        [name, mean_and_deviation(accuracies), f"{mean_and_deviation(seconds, ',.1f')} s", str(len(seconds))]
         for name, accuracies, seconds in points
     ]
     return Table(["experiment", "test accuracy", "time", "seeds"], rows).markdown()
 
 
 def plot(points: list[Point]) -> Figure:
-    """Accuracy over time, on a logarithmic axis, with the standard deviation over the seeds."""
+    """Accuracy over time, on a logarithmic axis, with the standard deviation over several seeds."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
     for name, accuracies, seconds in points:
-        axes.errorbar(mean(seconds), mean(accuracies), yerr=spread(accuracies), fmt="o", capsize=3, color="tab:blue")
+        deviation = stdev(accuracies) if len(accuracies) > 1 else None
+        axes.errorbar(mean(seconds), mean(accuracies), yerr=deviation, fmt="o", capsize=3, color="tab:blue")
         axes.annotate(name, (mean(seconds), mean(accuracies)), xytext=(8, -3), textcoords="offset points")
-    longest = max(mean(seconds) for _, _, seconds in points)
+    times = [mean(seconds) for _, _, seconds in points]
+    start, end = min(times) / 1.5, 2.5 * max(times)  # the names are on the right of the points
     axes.set_xscale("log")
-    axes.set(xlabel="training time, with the evaluations", ylabel="test accuracy", xlim=(10, 2.5 * longest))
-    shown = [tick for tick in TICKS if tick < 2.5 * longest]
+    axes.set(xlabel="training time, with the evaluations", ylabel="test accuracy", xlim=(start, end))
+    shown = [tick for tick in TICKS if start <= tick <= end]
     axes.set_xticks(shown, [TICKS[tick] for tick in shown])
     axes.minorticks_off()
     axes.margins(y=0.15)

@@ -17,7 +17,7 @@ def table(folders: list[Path]) -> str:
     """A row per epoch of the runs, which have the same number of epochs."""
     epochs = zip(*map(read_metrics, folders), strict=True)
     rows = [
-        [str(int(runs[0]["epoch"])), *(mean_and_deviation(name, [run[name] for run in runs]) for name in METRICS)]
+        [str(int(runs[0]["epoch"])), *(mean_and_deviation([run[name] for run in runs]) for name in METRICS)]
         for runs in epochs
     ]
     return Table(["epoch", *METRICS], rows).markdown()

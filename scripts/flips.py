@@ -35,7 +35,7 @@ def main() -> None:
     """Print a row for each kind of evaluation."""
     columns = zip(*(accuracies(Path(name)) for name in sys.argv[1:]), strict=True)
     names = "the images", "the images and their mirror images"
-    rows = [[name, mean_and_deviation("acc", values)] for name, values in zip(names, columns, strict=True)]
+    rows = [[name, mean_and_deviation(values)] for name, values in zip(names, columns, strict=True)]
     print(Table(["logits of", "accuracy"], rows).markdown())
 
 

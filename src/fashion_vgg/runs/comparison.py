@@ -96,7 +96,7 @@ class Comparison:
         return [
             *(group[0].settings.get(key, "") for key in self.keys),
             str(len(group)),
-            *(mean_and_deviation(name, scores(group, name)) for name in self._shown_metrics()),
+            *(mean_and_deviation(scores(group, name), _format(name)) for name in self._shown_metrics()),
             duration(mean(seconds)) if seconds else "",
             f"{mean(speeds):,.0f}" if speeds else "",
             group[0].status if len(statuses) == 1 else ", ".join(f"{n} {status}" for status, n in statuses.items()),
@@ -160,8 +160,11 @@ def _rank(group: Sequence[Run], metric: str) -> float:
     return (mean(values) if lower_is_better(metric) else -mean(values)) if values else math.inf
 
 
-def mean_and_deviation(metric: str, values: Sequence[float]) -> str:
-    """``mean ± sample standard deviation`` of a metric's values; the value itself if there is only one."""
+def _format(metric: str) -> str:
+    return ".4f" if metric.endswith(("acc", "loss")) else ".4g"
+
+
+def mean_and_deviation(values: Sequence[float], digits: str = ".4f") -> str:
+    """``mean ± sample standard deviation``, each in the format ``digits``; a single value as it is."""
     statistics = [mean(values), stdev(values)] if len(values) > 1 else values
-    digits = ".4f" if metric.endswith(("acc", "loss")) else ".4g"
     return " ± ".join(format(value, digits) for value in statistics)
