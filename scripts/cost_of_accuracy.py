@@ -16,18 +16,9 @@ from fashion_vgg.runs.table import Table
 Point = tuple[str, list[float], list[float]]
 """The name of a recipe, and the accuracy and the seconds of each of its runs."""
 
-TICKS = {
-    5: "5 s",
-    10: "10 s",
-    20: "20 s",
-    30: "30 s",
-    60: "1 min",
-    120: "2 min",
-    300: "5 min",
-    600: "10 min",
-    1800: "30 min",
-}
-TICKS |= {3600: "1 h", 7200: "2 h", 14400: "4 h", 28800: "8 h"}
+TICKS = {seconds: f"{seconds} s" for seconds in (5, 10, 20, 30)}
+TICKS |= {60 * minutes: f"{minutes} min" for minutes in (1, 2, 5, 10, 30)}
+TICKS |= {3600 * hours: f"{hours} h" for hours in (1, 2, 4, 8)}
 
 
 def read(sweep: Path) -> Point:
@@ -50,11 +41,11 @@ def plot(points: list[Point]) -> Figure:
     """Accuracy over time, on a logarithmic axis, with the standard deviation over several seeds."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
-    for name, accuracies, seconds in points:
-        deviation = stdev(accuracies) if len(accuracies) > 1 else None
-        axes.errorbar(mean(seconds), mean(accuracies), yerr=deviation, fmt="o", capsize=3, color="tab:blue")
-        axes.annotate(name, (mean(seconds), mean(accuracies)), xytext=(8, -3), textcoords="offset points")
     times = [mean(seconds) for _, _, seconds in points]
+    for time, (name, accuracies, _) in zip(times, points, strict=True):
+        accuracy, deviation = mean(accuracies), stdev(accuracies) if len(accuracies) > 1 else None
+        axes.errorbar(time, accuracy, yerr=deviation, fmt="o", capsize=3, color="tab:blue")
+        axes.annotate(name, (time, accuracy), xytext=(8, -3), textcoords="offset points")
     start, end = min(times) / 1.5, 2.5 * max(times)  # the names are on the right of the points
     axes.set_xscale("log")
     axes.set(xlabel="training time, with the evaluations", ylabel="test accuracy", xlim=(start, end))

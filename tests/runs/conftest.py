@@ -29,3 +29,10 @@ def sweep(tmp_path: Path) -> Path:
 
 def mean_and_deviation(values: list[float]) -> str:
     return f"{mean(values):.4f} ± {stdev(values):.4f}"
+
+
+def markdown_rows(text: str) -> list[dict[str, str]]:
+    header, _, *rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")
+    ]
+    return [dict(zip(header, row, strict=True)) for row in rows]

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers import finish, leave
+from tests.runs.conftest import markdown_rows, mean_and_deviation
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "cost_of_accuracy.py"
 ACCURACIES, SECONDS = [0.919, 0.921, 0.922], [4.5, 5.5, 6.0]
@@ -31,12 +32,9 @@ def test_the_table_has_a_row_for_each_sweep(sweeps: list[Path], tmp_path: Path) 
     picture = tmp_path / "cost.png"
     command = [sys.executable, *map(str, (SCRIPT, picture, *sweeps))]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()[2:]]
-    accuracy, seconds = (
-        f"{mean(ACCURACIES):.4f} ± {stdev(ACCURACIES):.4f}",
-        f"{mean(SECONDS):.1f} ± {stdev(SECONDS):.1f}",
-    )
-    assert rows == [["speedrun", accuracy, f"{seconds} s", "3"], ["d2l", "0.9144", "20,520.0 s", "1"]]
+    rows = [list(row.values()) for row in markdown_rows(done.stdout)]
+    time = f"{mean(SECONDS):.1f} ± {stdev(SECONDS):.1f} s"
+    assert rows == [["speedrun", mean_and_deviation(ACCURACIES), time, "3"], ["d2l", "0.9144", "20,520.0 s", "1"]]
     with Image.open(picture) as image:
         image.verify()
 

@@ -10,14 +10,7 @@ import pytest
 from fashion_vgg.runs.comparison import compare
 from tests.conftest import Command
 from tests.helpers import finish
-from tests.runs.conftest import BEST_FIRST, mean_and_deviation
-
-
-def markdown_rows(text: str) -> list[dict[str, str]]:
-    header, _, *rows = [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")
-    ]
-    return [dict(zip(header, row, strict=True)) for row in rows]
+from tests.runs.conftest import BEST_FIRST, markdown_rows, mean_and_deviation
 
 
 @pytest.mark.long
