@@ -8,6 +8,9 @@ from torchmetrics import Metric
 
 Stage = Literal["train", "val", "test"]
 
+QUANTITIES = {"loss": "loss", "acc": "accuracy"}
+"""The metrics of an epoch, as in ``train/acc``, and their names in plots."""
+
 
 class EpochMetrics(Metric):
     """Mean loss and accuracy over the images of an epoch, as ``<stage>/loss`` and ``<stage>/acc``.

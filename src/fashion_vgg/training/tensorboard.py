@@ -17,18 +17,17 @@ from torch.utils.tensorboard.summary import hparams
 from fashion_vgg.config.names import PLACES, short_names
 from fashion_vgg.config.overrides import key_of, safe_overrides, shown
 from fashion_vgg.training import event_files
+from fashion_vgg.training.metrics import QUANTITIES
 
 KEYS = ("seed", "image_size", "batch_size", "optimizer.lr", "data.val_size", "trainer.max_epochs", "trainer.precision")
 """The settings that every run shows."""
 GROUPS = ("model", "optimizer", "scheduler", "experiment")
 """The config groups whose choice every run shows."""
 
-_QUANTITIES = {"loss": "loss", "acc": "accuracy"}
-
 LAYOUT = {
     "train, val and test": {
         quantity: ["Multiline", [f"{quantity}/{stage}" for stage in ("train", "val", "test")]]
-        for quantity in _QUANTITIES.values()
+        for quantity in QUANTITIES.values()
     }
 }
 
@@ -42,7 +41,7 @@ def tag(metric: str) -> str:
     stage, _, quantity = metric.partition("/")
     if metric in ("lr", "images_per_sec"):
         return f"training/{metric}"
-    return f"{_QUANTITIES[quantity]}/{stage}" if quantity in _QUANTITIES else metric
+    return f"{QUANTITIES[quantity]}/{stage}" if quantity in QUANTITIES else metric
 
 
 class TensorBoardLogger(loggers.TensorBoardLogger):

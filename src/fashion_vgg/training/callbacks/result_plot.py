@@ -11,9 +11,8 @@ from fashion_vgg import atomic
 from fashion_vgg.checkpoints.records import read_metrics
 from fashion_vgg.training.callbacks import figures
 from fashion_vgg.training.callbacks.history import History
+from fashion_vgg.training.metrics import QUANTITIES
 
-PANELS = {"loss": "loss", "acc": "accuracy"}
-"""The metrics that are plotted, from left to right, and the labels of their axes."""
 COLORS = {"train": "tab:blue", "val": "tab:orange", "test": "tab:green"}
 
 
@@ -57,7 +56,7 @@ def plot_metrics(rows: Sequence[dict[str, float]], title: str = "") -> Figure:
     best = max(validated, key=lambda row: row["val/acc"])["epoch"] if validated else None
     figure = Figure(figsize=(9, 3.5), layout="constrained")
     figure.suptitle(title)
-    for axes, (metric, label) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
+    for axes, (metric, label) in zip(figure.subplots(1, len(QUANTITIES)), QUANTITIES.items(), strict=True):
         for split, color in COLORS.items():
             points = [(row["epoch"], row[f"{split}/{metric}"]) for row in rows if f"{split}/{metric}" in row]
             if points:
