@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
 
-PROBE_IMAGES = 16
+PROBE_IMAGES = 32
+PROBE_STEPS = 3  # the fastest counts: the first ones allocate memory
 
 
 class SlowRunNotice(L.Callback):
-    """On a CPU, times one step on a copy of the network and estimates the duration of the training.
+    """On a CPU, times a few steps on a copy of the network and estimates the duration of the training.
 
     The copy and the restored random state leave the training unchanged.
 
@@ -42,15 +43,14 @@ class SlowRunNotice(L.Callback):
 
 
 def estimated_seconds(trainer: L.Trainer, module: L.LightningModule) -> float:
-    """Estimate the duration of the remaining steps, with their evaluations, from one step of a few images."""
+    """Estimate the duration of the remaining steps, with their evaluations, from steps of a few images."""
     datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
     with torch.random.fork_rng(devices=[]), trainer.precision_plugin.forward_context():
         # Sliced from the data set: persistent loader workers would lose a batch to another iterator.
         images, labels = datamodule.on_after_batch_transfer(datamodule.train_set[:PROBE_IMAGES], 0)
         net: Any = copy.deepcopy(module.net)
         images = images.to(module.dtype)
-        _step_seconds(net, images, labels)  # the first step allocates memory
-        seconds_per_image = _step_seconds(net, images, labels) / len(labels)
+        seconds_per_image = min(_step_seconds(net, images, labels) for _ in range(PROBE_STEPS)) / len(labels)
     steps = trainer.estimated_stepping_batches - trainer.global_step  # up to trainer.max_steps
     batches = steps * trainer.accumulate_grad_batches
     # A forward pass is a third of a step's work.
