@@ -121,7 +121,7 @@ def test_help_lists_the_groups_and_common_overrides(fashion_vgg: Command) -> Non
     assert set(re.findall(r"^([a-z_/]+): ", text, re.MULTILINE)) == {*TRAIN, "sweep", "hydra/launcher", "hydra/sweeper"}
     assert done.returncode == 0
     groups = (
-        "experiment: accuracy_93, accuracy_94, best, d2l, d2l_fast, finetune, kernels/one_5x5,",
+        "experiment: accuracy_93, accuracy_94, best, best_cpu, d2l, d2l_fast, finetune, kernels/one_5x5,",
         "model: ",
         "trainer: cpu, ddp",
     )
