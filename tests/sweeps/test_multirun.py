@@ -357,7 +357,7 @@ class TestCommandLine:
         names = ",".join(f"kernels/{name}" for name in kernels)
         assert words == ["-m", f"experiment={names}", "seed=0", "sweep.keys=[experiment]"]
         words = command_line.expand(["-m", "experiment=glob(*,exclude=[s*,d2l*,a*])"])
-        assert words[1] == "experiment=best,finetune"
+        assert words[1] == "experiment=best,best_cpu,finetune"
         with pytest.raises(UserError, match=r"experiment=glob\(kernel/\*\): no such config. Available: accuracy_93, "):
             command_line.expand(["-m", "experiment=glob(kernel/*)"])
 
