@@ -125,11 +125,13 @@ def test_the_clock_may_be_set_back_before_a_resume(
 
 
 class TestSweeps:
+    SWEEP = ("-m", "optimizer.lr=0.1,1e9")
+
     def test_a_sweep_without_a_record_is_not_started(
         self, fashion_vgg: Command, few: list[str], tmp_path: Path, survived: Survived
     ) -> None:
         (tmp_path / "sweep/sweep.yaml").mkdir(parents=True)
-        done = fashion_vgg("train", "-m", "optimizer.lr=0.1", *few, f"hydra.sweep.dir={tmp_path}/sweep", root=tmp_path)
+        done = fashion_vgg("train", *self.SWEEP, *few, f"hydra.sweep.dir={tmp_path}/sweep", root=tmp_path)
         assert done.returncode == 2, done
         assert done.stderr == f"{tmp_path}/sweep/sweep.yaml: Is a directory. Use another file or folder.\n"
         assert not list(tmp_path.rglob("config.yaml"))
@@ -139,13 +141,17 @@ class TestSweeps:
         self, fashion_vgg: Command, few: list[str], tmp_path: Path, survived: Survived
     ) -> None:
         sweep = tmp_path / "sweep"
-        failed = sweep / "lr=1000000000.0"
-        words = ["train", "-m", "optimizer.lr=1e9,0.1", *few, "trainer.max_epochs=1000", f"hydra.sweep.dir={sweep}"]
+        words = ["train", *self.SWEEP, *few, f"hydra.sweep.dir={sweep}"]
         first = fashion_vgg.start(*words, root=tmp_path)
-        first.wait_until((failed / "outcome.json").exists)  # the second job trains until it is killed
+        first.wait_until(lambda: any(sweep.glob("*/train.log")))
+        first.send_signal(signal.SIGSTOP)  # its few steps could end before the second one has started
         second = fashion_vgg(*words, root=tmp_path)
         assert (second.returncode, second.stderr) == (2, f"{sweep}: another process is running a sweep there.\n")
-        first.kill()
+        first.send_signal(signal.SIGCONT)
+        done = first.result()
+        assert done.returncode == 1, done
+        assert "1 job of the sweep failed:\n  lr=1000000000.0: diverged." in done.stderr
+        failed = sweep / "lr=1000000000.0"
         process = fashion_vgg.start("train", f"resume={failed}", root=tmp_path)
         process.wait_until(lambda: not (failed / "outcome.json").exists())  # a run that is resumed has no error
         process.kill()
