@@ -3,7 +3,7 @@
     python scripts/fuzz.py <target> ... | all  [--seconds 600]  [libFuzzer's flags, such as -max_len=4096]
 
 Starts from tests/corpus/<target>. Inputs that reach new code are kept in outputs/fuzz/<target>/corpus, findings beside
-them; a finding that is mended belongs into tests/corpus. Flags of libFuzzer that begin with -merge or -minimize reduce
+them; a finding that is fixed belongs into tests/corpus. Flags of libFuzzer that begin with -merge or -minimize reduce
 these folders.
 """
 
@@ -76,7 +76,7 @@ def fuzz(target: str, seconds: int, flags: list[str]) -> None:
 
 
 def work(target: str, flags: list[str]) -> None:
-    """Run libFuzzer in this process. A finding that raises an exception is kept, and the fuzzing goes on."""
+    """Run libFuzzer in this process. A finding that raises an exception is kept, and the fuzzing continues."""
     import atheris
 
     with atheris.instrument_imports(include=INSTRUMENTED, enable_loader_override=False):

@@ -12,7 +12,7 @@ def prepare() -> None:
     """Make every standard stream usable, and let a failed line of the log fail silently.
 
     A stream that is closed becomes the null device, and characters that an encoding lacks are escaped. A training
-    whose terminal or pipe has gone goes on, since its log file and its checkpoints do not need the terminal.
+    whose terminal or pipe is gone continues, since its log file and its checkpoints do not need the terminal.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:  # the lowest free number: that of a closed stream
         pass

@@ -77,7 +77,7 @@ def test_a_training_goes_on_without_its_terminal(
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
         assert (folder / "summary.json").exists()
         assert "epoch  3/3" in (folder / "train.log").read_text()
-    survived("a training goes on without its terminal or the reader of its output", 2, 2)
+    survived("a training continues without its terminal or the reader of its output", 2, 2)
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,8 @@ def _comparison(content: dict[str, Any]) -> Iterator[str]:
         f"book's transforms {book:.1f} ms ({data['times_faster']:.1f} times). "
         f"The images are {'bit-equal' if data['bit_equal'] else 'NOT EQUAL'}."
     )
-    yield f"The data set occupies {data['host_bytes'] / 1e6:.0f} MB of memory."
+    megabytes = data["host_bytes"] / 1e6
+    yield f"Reading the data set and resizing ten batches takes {megabytes:.0f} MB of memory at the peak."
 
 
 def plot(content: dict[str, Any]) -> Figure:
