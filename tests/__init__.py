@@ -5,7 +5,7 @@ import os
 # A test is not part of the job in which somebody runs it, and sets what it is about.
 CLUSTER = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 for name in list(os.environ):
-    if name in CLUSTER or name.startswith(("SLURM_", "TORCHELASTIC_", "HYDRA_", "FASHION_VGG_TRUST")):
+    if name in CLUSTER or name.startswith(("SLURM_", "TORCHELASTIC_", "RAY_", "HYDRA_", "FASHION_VGG_TRUST")):
         del os.environ[name]
 
 # The networks are small, and pytest-xdist runs a worker on each core.

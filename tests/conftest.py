@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.processes.command import Command
 from tests.processes.process import ForkServer
@@ -12,6 +13,10 @@ Survived = Callable[[str, int, int], None]
 
 WITHOUT_PLOTS = ["~callbacks.result_plot", "~callbacks.prediction_plots"]
 """Drawing takes longer than the training of a few steps that most tests need."""
+
+# A test gets the same examples in every run, and a busy machine may take its time for each.
+settings.register_profile("tests", deadline=None, derandomize=True, database=None)
+settings.load_profile("tests")
 
 __all__ = ["WITHOUT_PLOTS", "Command", "Survived"]
 

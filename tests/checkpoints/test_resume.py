@@ -16,17 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from fashion_vgg.checkpoints import resume, run_folder
 from fashion_vgg.config.overrides import quoted, value_of
 from fashion_vgg.errors import UserError
-from tests.helpers import composed
-
-
-def leave_run(folder: Path, overrides: list[str], finished: bool = False) -> Path:
-    """Write the files of a run that `resume` reads."""
-    (folder / ".hydra").mkdir(parents=True)
-    OmegaConf.save(OmegaConf.create(overrides), folder / run_folder.OVERRIDES)
-    (folder / run_folder.CONFIG).write_text("{}")
-    if finished:
-        (folder / run_folder.SUMMARY).write_text("{}")
-    return folder
+from tests.helpers import composed, leave
 
 
 def expand(*argv: str) -> list[str]:
@@ -39,7 +29,7 @@ def test_without_resume_the_command_line_is_unchanged() -> None:
 
 
 def test_recorded_overrides_are_replaced_by_those_given_again(tmp_path: Path) -> None:
-    run = leave_run(tmp_path / "run", ["model=vgg11", "seed=1", "+trainer.max_steps=5", "~logger"])
+    run = leave(tmp_path / "run", ["model=vgg11", "seed=1", "+trainer.max_steps=5", "~logger"])
     words = expand(f"resume={run}", "seed=2", "trainer.max_steps=9", "--cfg", "job")
     assert words[:5] == ["model=vgg11", "~logger", "seed=2", "trainer.max_steps=9", "--cfg"]
     assert words[6:] == [f"resume='{run}'", f"hydra.run.dir='{run}'", "hydra.output_subdir=null"]
@@ -49,7 +39,7 @@ def test_recorded_overrides_are_replaced_by_those_given_again(tmp_path: Path) ->
 def test_a_relative_path_and_a_checkpoint_in_the_folder_name_the_run_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = leave_run(tmp_path / "run", ["seed=1"])
+    run = leave(tmp_path / "run", ["seed=1"])
     (run / "last-1.ckpt").touch()
     monkeypatch.chdir(tmp_path)
     for named in ("run", "run/last-1.ckpt"):
@@ -66,10 +56,10 @@ def test_auto_is_the_newest_unfinished_run_of_the_same_overrides(
 ) -> None:
     monkeypatch.setenv("FASHION_VGG_ROOT", str(tmp_path))
     trainings, same = tmp_path / "outputs" / "train", ["model=vgg11", "seed=1"]
-    oldest = leave_run(trainings / "2026-01-01" / "10-00-00", same)
-    wanted = leave_run(trainings / "2026-01-02" / "10-00-00", [*same, "resume=/before"])
-    leave_run(trainings / "2026-01-03" / "10-00-00", same, finished=True)
-    leave_run(trainings / "2026-01-04" / "10-00-00", ["model=vgg11", "seed=2"])
+    oldest = leave(trainings / "2026-01-01" / "10-00-00", same)
+    wanted = leave(trainings / "2026-01-02" / "10-00-00", [*same, "resume=/before"])
+    leave(trainings / "2026-01-03" / "10-00-00", same, epochs=1)
+    leave(trainings / "2026-01-04" / "10-00-00", ["model=vgg11", "seed=2"])
     (trainings / "2026-01-05" / "10-00-00" / ".hydra").mkdir(parents=True)  # its training had not started
     argv = ["seed=1", "resume=auto", "model=vgg11", "hydra.job.chdir=false"]
     assert f"hydra.run.dir='{wanted}'" in expand(*argv)
@@ -85,7 +75,7 @@ def test_auto_is_the_newest_unfinished_run_of_the_same_overrides(
 def test_a_record_adds_only_overrides_of_ours(tmp_path: Path) -> None:
     """Neither flags nor Hydra's own keys, which can run code."""
     evil = ["-m", "--config-dir=/evil", "hydra.callbacks.x._target_=os.system", "+hydra/launcher=evil", "++hydra.x=1"]
-    run = leave_run(tmp_path / "run", [*evil, "~hydra.callbacks", "seed=1"])
+    run = leave(tmp_path / "run", [*evil, "~hydra.callbacks", "seed=1"])
     assert expand(f"resume={run}")[0] == "seed=1"
     assert not [word for word in expand(f"resume={run}") if "evil" in word or "callbacks" in word]
     (run / run_folder.OVERRIDES).write_text("- seed=1\n- [")

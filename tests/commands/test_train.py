@@ -74,8 +74,9 @@ class TestRun:
         assert summary["wall_seconds"] > 0
         seconds = 2 * 8 * 128 / summary["images_per_sec"]
         assert seconds < summary["wall_seconds"]
-        git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True)
-        assert summary["git_commit"].removesuffix("-dirty") == git.stdout.strip()
+        checkout = Path(__file__).parents[2]  # without a commit if it is an archive
+        git = subprocess.run(["git", f"--git-dir={checkout}/.git", "rev-parse", "HEAD"], capture_output=True, text=True)
+        assert (summary["git_commit"] or "").removesuffix("-dirty") == git.stdout.strip()
 
     def test_the_metrics_have_a_row_per_epoch_and_agree_with_the_summary(self, run: Path) -> None:
         header, *rows = [line.split(",") for line in (run / "metrics.csv").read_text().splitlines()]
@@ -296,7 +297,7 @@ def test_a_slow_training_is_reported_before_its_first_step(fashion_vgg: Command,
     overrides = ["experiment=d2l", "trainer=cpu", f"data.root={data_root}"]
     overrides += ["callbacks.slow_run_notice.longer_than_minutes=1"]  # for a machine of many cores
     process = fashion_vgg.start("train", *overrides)
-    process.wait_until(lambda: process.stdout.count("\n") == 3)
+    process.wait_until(lambda: process.stdout.count("\n") >= 3)
     first, second, third = process.stdout.splitlines(keepends=True)
     assert first.startswith("Results go to ")
     assert re.fullmatch(

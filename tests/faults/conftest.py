@@ -65,8 +65,7 @@ class Training:
     ) -> CompletedProcess[str]:
         """Send a signal at a moment, unless the training ends before."""
         process = self.start(*more, fork=fork)
-        while process.poll() is None and not moment():
-            time.sleep(0.002)
+        process.wait_until_or_end(moment)
         process.send_signal(signum)
         return process.result()
 

@@ -65,13 +65,7 @@ def test_a_bad_value_is_refused_with_the_values_that_fit(
 ) -> None:
     tried = []
 
-    @settings(
-        max_examples=200,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        suppress_health_check=list(HealthCheck),
-    )
+    @settings(max_examples=200, suppress_health_check=list(HealthCheck))
     @given(bad_overrides())
     def bad(override: tuple[str, str]) -> None:
         key, value = override

@@ -246,8 +246,6 @@ def test_arbitrary_folders_end_no_command(tmp_path: Path, survived: Survived) ->
     @settings(
         max_examples=times(30, 2000),
         deadline=10_000,  # milliseconds
-        database=None,
-        derandomize=True,
         suppress_health_check=list(HealthCheck),
     )
     @given(NAMES.filter(is_a_file_name), FOLDERS)

@@ -2,7 +2,7 @@
 
 from tests.helpers.compare import TIMES, assert_equal, assert_same, curves
 from tests.helpers.configs import composed, member
-from tests.helpers.local import free_ports, wait_until
+from tests.helpers.local import free_ports, memory_growth_below, wait_until
 from tests.helpers.runs import accuracy_by_hand, finish, leave, only, read_summary, trained, weights
 from tests.helpers.training import each_reseeded, small_classifier, small_datamodule, trainer_for
 
@@ -18,6 +18,7 @@ __all__ = [
     "free_ports",
     "leave",
     "member",
+    "memory_growth_below",
     "only",
     "read_summary",
     "small_classifier",

@@ -1,9 +1,12 @@
-"""Servers of this machine, and what is awaited of them."""
+"""Ports, waiting, and the memory of this process."""
 
 import socket
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from fashion_vgg.profiling.memory import process_memory
 
 
 def free_ports(number: int) -> list[int]:
@@ -21,3 +24,12 @@ def wait_until(reached: Callable[[], object], seconds: float) -> None:
     while not reached():
         assert time.monotonic() < end, f"waited {seconds} s in vain"
         time.sleep(0.05)
+
+
+@contextmanager
+def memory_growth_below(limit: float) -> Iterator[None]:
+    """Fails if the memory of this process grows by ``limit`` bytes or more at any moment within the block."""
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak, which an earlier test may have raised
+    before = process_memory()
+    yield
+    assert process_memory("VmHWM") - before < limit

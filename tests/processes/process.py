@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import NoReturn
 
 from tests.processes import forkserver
 
@@ -122,10 +123,21 @@ class Process:
             os.killpg(self.pid, signal.SIGKILL)
             self._handle.wait()
 
-    def wait_until(self, moment: Callable[[], bool]) -> None:
-        """Wait for a moment that comes before the program ends."""
-        while not moment():
-            assert self.poll() is None, self.result()
+    def wait_until(self, moment: Callable[[], bool], timeout: float = 240) -> None:
+        """Wait for a moment that comes before the program ends.
+
+        Raises:
+            TimeoutError: the moment did not come in time, and the program was killed.
+        """
+        self.wait_until_or_end(moment, timeout)
+        assert moment(), self.result()
+
+    def wait_until_or_end(self, moment: Callable[[], bool], timeout: float = 240) -> None:
+        """Wait for a moment, or for the end if that comes first."""
+        deadline = time.monotonic() + timeout
+        while not moment() and self.poll() is None:
+            if time.monotonic() > deadline:
+                self._give_up(timeout)
             time.sleep(0.002)
 
     def result(self, timeout: float = 240) -> CompletedProcess[str]:
@@ -137,6 +149,9 @@ class Process:
         try:
             status = self._handle.wait(timeout)
         except (TimeoutError, subprocess.TimeoutExpired):
-            self.kill()
-            raise TimeoutError(f"{self.argv} took more than {timeout} s: {self.stdout}{self.stderr}") from None
+            self._give_up(timeout)
         return CompletedProcess(self.argv, status, self.stdout, self.stderr)
+
+    def _give_up(self, timeout: float) -> NoReturn:
+        self.kill()
+        raise TimeoutError(f"{self.argv} took more than {timeout} s: {self.stdout}{self.stderr}") from None

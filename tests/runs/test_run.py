@@ -55,6 +55,13 @@ def test_runs_are_selected_by_text_and_status(root: Path) -> None:
     assert names("vgg11", status="finished") == ["10-30-00-"]
 
 
+def test_runs_are_selected_by_a_whole_override(tmp_path: Path) -> None:
+    for name, word in (("one", "seed=1"), ("ten", "seed=10"), ("split", "data.split_seed=1"), ("more", "+my.seed=2")):
+        finish(tmp_path / name, [word], 0.9)
+    for text, name in (("seed=1", "one"), ("split_seed=1", "split"), ("my.seed=2", "more"), ("seed=2", "more")):
+        assert [run.folder.name for run in select_runs(tmp_path, [text])] == [name]
+
+
 def test_a_locked_run_is_running(root: Path) -> None:
     [folder] = [run.folder for run in select_runs(root, status="unfinished")]
     with run_folder.lock(folder):

@@ -19,7 +19,7 @@ EPILOG = "accuracy: on the validation split at the best epoch, or on the test se
 def main() -> None:
     parser = argparse.ArgumentParser(prog="fashion-vgg runs", description=DESCRIPTION, epilog=EPILOG)
     add = parser.add_argument
-    add("text", nargs="*", help="list only runs whose overrides or folder contain all these texts")
+    add("text", nargs="*", help="list only runs with this override, such as lr=0.1, or with this text in an override or the folder")
     add("--status", choices=STATUSES, help="list only runs with this status")
     root = run_folder.outputs_folder()
     add("--root", type=Path, metavar="FOLDER", default=root, help="search this folder (default: %(default)s)")
@@ -33,15 +33,22 @@ def main() -> None:
 
 
 def select_runs(root: Path, texts: Sequence[str] = (), status: str | None = None) -> list[Run]:
-    """The runs in a folder whose overrides or path contain all texts, and that have the status; else a `UserError`."""
+    """The runs in a folder that match all texts and have the status; a `UserError` if there is none."""
     if not root.is_dir():
         raise UserError(f"{root}: no such folder. Name one with --root.")
     runs = find_runs(root)
-    selected = [run for run in runs if all(text in f"{' '.join(run.overrides)} {run.folder}" for text in texts)]
+    selected = [run for run in runs if all(_matches(run, text) for text in texts)]
     selected = [run for run in selected if status in (None, run.status)]
     if not selected:
         raise UserError(f"{root}: none of the {len(runs)} runs matches." if runs else f"{root}: contains no run.")
     return selected
+
+
+def _matches(run: Run, text: str) -> bool:
+    """With ``=``, whether the text is an override, whose key may be its last part; else whether it is anywhere."""
+    if "=" in text:
+        return text in run.folder.parts or any(f".{word.lstrip('+')}".endswith(f".{text}") for word in run.overrides)
+    return text in f"{' '.join(run.overrides)} {run.folder}"
 
 
 def _row(run: Run, names: Mapping[str, str]) -> list[str]:
