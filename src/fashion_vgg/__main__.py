@@ -3,6 +3,7 @@
 import argparse
 import atexit
 import importlib
+import inspect
 import logging
 import os
 import sys
@@ -61,11 +62,15 @@ def main() -> None:
 
 def expanded(command: Any, argv: list[str]) -> list[str]:
     """The arguments of a command; of one that Hydra configures, flags first: Hydra rejects one between overrides."""
-    if not hasattr(command, "expand"):
-        return [word if word.startswith("-") else with_quoted_path(word) for word in argv]
+    if not inspect.signature(command.main).parameters:  # argparse reads its arguments
+        return argv
     check_folder(os.environ.get("FASHION_VGG_ROOT", str(Path.cwd())))
-    flags, overrides = split_flags(command.expand(argv))
-    return [*flags, *map(with_quoted_path, overrides)]
+    flags, overrides = split_flags(argv)
+    words = [*flags, *map(with_quoted_path, overrides)]
+    if hasattr(command, "expand"):
+        flags, overrides = split_flags(command.expand(words))
+        words = [*flags, *overrides]
+    return words
 
 
 def skip_teardown(done: list[str]) -> None:

@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
+from fashion_vgg.__main__ import expanded
 from fashion_vgg.checkpoints import resume, run_folder
+from fashion_vgg.commands import train
 from fashion_vgg.config.overrides import quoted, value_of
 from fashion_vgg.errors import UserError
 from tests.helpers import composed, leave
@@ -70,6 +72,19 @@ def test_auto_is_the_newest_unfinished_run_of_the_same_overrides(
         assert in_another_process(other) == "seed=1 model=vgg11 hydra.job.chdir=false\n"
     assert expand("seed=3", "resume=auto") == ["seed=3"]
     assert f"hydra.run.dir='{wanted}'" in expand(*argv, "--config-name", "train")
+
+
+def test_auto_finds_a_run_whose_overrides_hydra_records_with_quotes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FASHION_VGG_ROOT", str(tmp_path))
+    first = leave(tmp_path / "outputs" / "train" / "2026-01-01" / "speedrun,10-00-00", [])
+    words = ["experiment=speedrun", f"init_weights={first}"]
+    started = expanded(train, words)
+    assert value_of(started, "init_weights") == str(first)
+    assert started != words
+    run = leave(tmp_path / "outputs" / "train" / "2026-01-02" / "10-00-00", started)
+    assert f"hydra.run.dir='{run}'" in expanded(train, [*words, "resume=auto"])
 
 
 def test_a_record_adds_only_overrides_of_ours(tmp_path: Path) -> None:

@@ -41,7 +41,8 @@ def explain(error: BaseException, command: str) -> str | None:
         case errors.MissingConfigException(missing_cfg_file=str(file), options=list(siblings)):
             return _missing_config(file, siblings)
         case errors.OverrideParseException():
-            return f"{error.override}: {error.message.splitlines()[0]}. Write key=value, and quote special characters."
+            reason = re.sub(r"^\w+Exception: .*", "not in Hydra's grammar", error.message.splitlines()[0])
+            return f"{error.override}: {reason}. Write key=value, and quote special characters."
         case errors.HydraException(__cause__=ConfigKeyError() | ConfigAttributeError() as cause):
             return _unknown_key(str(cause.full_key), command)
         case errors.InstantiationException():

@@ -11,7 +11,10 @@ from fashion_vgg.errors import UserError
 
 _SAFE = re.compile(r"(\+{0,2}|~)(?!hydra\b|sweep\b|resume\b)\w(?![^=]*@[^=]*\bhydra\b)[\w./@-]*(=.*)?", re.DOTALL)
 
-_SPECIAL = re.compile(r"[=,\s()\[\]{}:]")
+_SPECIAL = re.compile(r"[=,\s()\[\]{}:'\"]")
+"""Characters with a meaning in Hydra's grammar."""
+_UNKNOWN = re.compile(r"[^\w/\\.+$%*@?|-]", re.ASCII)
+"""If not special, characters that Hydra's grammar has only within quotes."""
 _OUTPUT_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "output_dir", "checkpoint.folder")
 
 FLAGS_WITH_VALUE = (
@@ -59,15 +62,20 @@ def split_flags(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def with_quoted_path(override: str) -> str:
-    """Quote a path in a folder whose name has characters of Hydra's grammar, as the names of runs have.
+    """Quote a value that Hydra could not parse, such as a path below a folder that is named like a run; expand ``~``.
 
     Raises:
         UserError: it is a folder for outputs whose name has an interpolation.
     """
     key, equals, value = override.partition("=")
-    parents = (value, *map(str, Path(value).parents)) if equals else ()
-    if any(_SPECIAL.search(path) and _exists(path) for path in parents):
-        override = f"{key}={quoted(value)}"
+    if not equals:
+        return override
+    value = os.path.expanduser(value)  # noqa: PTH111 # a shell expands no tilde after a dotted key, and Hydra has none
+    parents = (value, *map(str, Path(value).parents))
+    special = _SPECIAL.search(value)
+    if any(_exists(path) for path in parents if _SPECIAL.search(path)) or (not special and _UNKNOWN.search(value)):
+        value = quoted(value)
+    override = f"{key}={value}"
     if key in _OUTPUT_FOLDERS and "\\${" in override:
         check_folder(str(value_of([override], key)))
     return override
