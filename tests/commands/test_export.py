@@ -25,6 +25,21 @@ from tests.helpers import read_summary, trained, weights
 pytestmark = pytest.mark.long
 
 
+def test_a_run_whose_checkpoints_are_elsewhere_is_used_like_any_other(
+    fashion_vgg: Command, tiny: list[str], tmp_path: Path
+) -> None:
+    words = [*tiny, "trainer.max_epochs=1", "trainer.limit_val_batches=1.0", f"checkpoint.folder={tmp_path}/apart"]
+    assert fashion_vgg("train", *words, root=tmp_path).returncode == 0
+    tested = fashion_vgg("test", root=tmp_path)
+    assert (tested.returncode, tested.stderr) == (0, "")
+    assert tested.stdout.splitlines()[0].endswith(f": {tmp_path}/apart/last.ckpt")
+    assert tested.stdout.splitlines()[1] == "Equal to the recorded values."
+    [summary] = tmp_path.glob("outputs/train/*/*/summary.json")
+    assert fashion_vgg("export", root=tmp_path).returncode == 0
+    loaded = predictor.load(summary.with_name("weights.safetensors"))
+    assert loaded.card["metrics"]["test/acc"] == read_summary(summary.parent)["final"]["test/acc"]
+
+
 @pytest.fixture(scope="module")
 def run(fashion_vgg: Command, tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished training at 32 px that was tested on the whole test set."""

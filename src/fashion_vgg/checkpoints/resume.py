@@ -66,7 +66,7 @@ def with_recorded_overrides(argv: Sequence[str], key: str) -> list[str]:
     if path.is_dir() and not _run_folder(path):
         raise UserError(f"{key}={named}: not a run's folder, or its training had not started: it has no {CONFIG}.")
     given = {key_of(word) for word in own}
-    recorded = recorded_overrides(path if path.is_dir() else path.parent)
+    recorded = recorded_overrides(run_folder.folder_of(path))
     return [*(word for word in recorded if key_of(word) not in given), *own, f"{key}={quoted(str(path))}"]
 
 
@@ -157,7 +157,7 @@ def _has_checkpoint_of(run_id: str, folder: Path) -> bool:
 
 
 def _run_folder(path: Path) -> Path | None:
-    folder = path if path.is_dir() else path.parent
+    folder = run_folder.folder_of(path)
     return folder if (folder / CONFIG).exists() else None
 
 

@@ -43,6 +43,11 @@ def started(folder: Path) -> tuple[str, str]:
     return found[-1] if found else ("", "")
 
 
+def folder_of(path: Path) -> Path:
+    """The folder that a path to a run names, which may be that of one of its files."""
+    return path if path.is_dir() else path.parent
+
+
 def record(folder: Path, cfg: DictConfig, overrides: Sequence[str]) -> None:
     """Write the resolved configuration, and the overrides if Hydra did not, for a later ``resume``."""
     kept = [override for override in overrides if key_of(override) != "resume"]

@@ -11,7 +11,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from fashion_vgg.checkpoints import checkpoint_io, published
+from fashion_vgg.checkpoints.records import recorded_config
 from fashion_vgg.checkpoints.resume import resume_command
+from fashion_vgg.checkpoints.run_folder import CONFIG
 from fashion_vgg.errors import UserError
 from fashion_vgg.models import torchvision_weights
 
@@ -34,6 +36,10 @@ def weights_file(path: Path) -> Path:
     for name in ("best.ckpt", "last.ckpt"):
         if (path / name).exists():
             return path / name
+    if (path / CONFIG).exists():
+        elsewhere = Path(str(recorded_config(path)["checkpoint"]["folder"]), "last.ckpt")
+        if elsewhere.exists():
+            return elsewhere
     raise UserError(f"{path} has no checkpoint. If it is an interrupted run, resume it: {resume_command(path)}")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import hydra
 from omegaconf import DictConfig
 
+from fashion_vgg.checkpoints import run_folder
 from fashion_vgg.config import validation
 from fashion_vgg.config.app import CONF
 from fashion_vgg.config.error_messages import reported_errors
@@ -31,22 +32,20 @@ def main(cfg: DictConfig) -> None:
     if cfg.preprocess and cfg.format == "safetensors":
         raise UserError("preprocess=true does not fit format=safetensors, which holds only weights.")
     source = sources.find(cfg.weights)
-    from fashion_vgg.checkpoints import weights
     from fashion_vgg.inference import export, model_card, predictor
 
-    path = weights.weights_file(source)
-    output = output_file(cfg, path)
-    net, card = predictor.load_network(path)
+    output = output_file(cfg, source)
+    net, card = predictor.load_network(source)
     print(model_card.origin(card), file=sys.stderr)
     check = export.write(net, card, lambda: test_images(cfg), output, cfg.format, cfg.preprocess)
     print(report(output, check))
 
 
-def output_file(cfg: DictConfig, weights: Path) -> Path:
-    """The new file; UserError if its folder does not exist, or if its name is that of another format."""
+def output_file(cfg: DictConfig, source: Path) -> Path:
+    """The new file, by default in the run's folder; UserError if there is no such folder, or for another format's name."""
     name = NAMES[cfg.format]
     if cfg.to is None:
-        return Path(name) if weights == sources.SPEEDRUN else weights.with_name(name)  # not into the package
+        return Path(name) if source == sources.SPEEDRUN else run_folder.folder_of(source) / name  # not into the package
     output = Path(cfg.to).expanduser()
     folder = output if cfg.to.endswith("/") or output.is_dir() else output.absolute().parent
     if not folder.is_dir():

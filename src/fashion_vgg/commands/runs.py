@@ -19,7 +19,11 @@ EPILOG = "accuracy: on the validation split at the best epoch, or on the test se
 def main() -> None:
     parser = argparse.ArgumentParser(prog="fashion-vgg runs", description=DESCRIPTION, epilog=EPILOG)
     add = parser.add_argument
-    add("text", nargs="*", help="list only runs with this override, such as lr=0.1, or with this text in an override or the folder")
+    add(
+        "text",
+        nargs="*",
+        help="list only runs with this override (lr=0.1) or with this text in an override or the folder",
+    )
     add("--status", choices=STATUSES, help="list only runs with this status")
     root = run_folder.outputs_folder()
     add("--root", type=Path, metavar="FOLDER", default=root, help="search this folder (default: %(default)s)")

@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from fashion_vgg.checkpoints import resume
-from fashion_vgg.checkpoints.run_folder import CONFIG
+from fashion_vgg.checkpoints.run_folder import CONFIG, folder_of
 from fashion_vgg.config import targets, validation
 from fashion_vgg.config.app import CONF
 from fashion_vgg.config.error_messages import reported_errors
@@ -44,9 +44,10 @@ def main(cfg: DictConfig) -> None:
     from fashion_vgg.inference import model_card
     from fashion_vgg.training import ClassMetrics, build
 
-    path = weights.weights_file(Path(cfg.weights))
-    described = path.suffix == ".safetensors" or (path.parent / CONFIG).exists()
-    card = model_card.of(path) if described else None
+    source = Path(cfg.weights)
+    path = weights.weights_file(source)
+    described = path.suffix == ".safetensors" or (folder_of(source) / CONFIG).exists()
+    card = model_card.of(source) if described else None
     if card and path.suffix == ".safetensors":
         use_description(cfg, card)
     resume.keep_precision(cfg, cfg.weights)

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from fashion_vgg.checkpoints import published
+from fashion_vgg.checkpoints import published, run_folder
 from fashion_vgg.checkpoints.published import Card
 from fashion_vgg.checkpoints.records import recorded_config
 from fashion_vgg.checkpoints.run_folder import CONFIG
@@ -44,7 +44,7 @@ def of(path: Path) -> Card:
     file = weights_file(path)
     if file.suffix == ".safetensors":
         return _checked(published.read_card(file), file)
-    folder = file.parent
+    folder = run_folder.folder_of(path)  # of which checkpoint.folder may be independent
     if not (folder / CONFIG).exists():
         remedy = "use a run's folder, or a safetensors file of `fashion-vgg export`"
         raise UserError(f"{file}: no {CONFIG} beside it describes its network: {remedy}.")

@@ -139,13 +139,13 @@ def load(weights_name: str | Path | None = None) -> Predictor:
     Raises:
         UserError: there are no such weights, they are damaged, or they do not fit their description.
     """
-    path = weights.weights_file(sources.find(None if weights_name is None else str(weights_name)))
-    return Predictor(*load_network(path))
+    return Predictor(*load_network(sources.find(None if weights_name is None else str(weights_name))))
 
 
-def load_network(path: Path) -> tuple[nn.Module, Card]:
-    """The network in a checkpoint or an exported file, in the dtype of its weights, and its description."""
-    card = model_card.of(path) | {"weights": sources.shown(path)}
+def load_network(source: Path) -> tuple[nn.Module, Card]:
+    """The network of a run, a checkpoint or an exported file, in the dtype of its weights, and its description."""
+    path = weights.weights_file(source)
+    card = model_card.of(source) | {"weights": sources.shown(path)}
     net, state = build(card), weights.load(path)
     net.load_state_dict(weights.matching(state, net))
     net.to(next((value.dtype for value in state.values() if value.is_floating_point()), torch.float32))
