@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.core.override_parser.types import IntervalSweep, Override, Transformer
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.plugins.sweeper import Sweeper
@@ -50,6 +50,7 @@ class OptunaSweeper(Sweeper):
         """Run the missing trials, ``n_jobs`` at once."""
         from fashion_vgg.errors import UserError
 
+        self._check_classes()
         fixed, space = self._parse([*self._configured_space(), *arguments])
         if not space:
             raise UserError("There is nothing to search: choose sweep=search, or give a range, key=interval(0.1,1).")
@@ -67,6 +68,23 @@ class OptunaSweeper(Sweeper):
                 _finish(study, trial, job)
             number += len(trials)
         self._log_best(study)
+
+    def _check_classes(self) -> None:
+        """Raise UserError if Optuna has no such sampler or pruner, or if it rejects its arguments."""
+        import optuna
+
+        from fashion_vgg.errors import UserError
+
+        options: Any = {} if self.pruner == "NopPruner" else self.pruner_options
+        for key, module, arguments in (
+            ("sampler", optuna.samplers, {"seed": self.seed}),
+            ("pruner", optuna.pruners, options),
+        ):
+            name = getattr(self, key)
+            try:
+                getattr(module, name)(**arguments)
+            except (AttributeError, TypeError, ValueError) as error:
+                raise UserError(f"hydra.sweeper.{key}={name} does not fit: {error}") from error
 
     def _configured_space(self) -> list[str]:
         space: Any = OmegaConf.to_container(self._config.sweep.space, resolve=True)
@@ -118,12 +136,17 @@ def _distribution(override: Override) -> Any:
     """An interval is searched as floats, or as integers if both ends are; anything else as choices."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+    from fashion_vgg.errors import UserError
+
     values: Any = override.value()
     if isinstance(values, IntervalSweep):
         start, end = values.start, values.end
         kind: Any = IntDistribution if isinstance(start, int) and isinstance(end, int) else FloatDistribution
-        return kind(start, end, log="log" in values.tags)
-    choices: Any = list(override.sweep_iterator())
+        try:
+            return kind(start, end, log="log" in values.tags)
+        except ValueError as error:
+            raise UserError(f"{override.input_line} does not fit: {error}") from error
+    choices: Any = list(override.sweep_iterator(Transformer.encode))  # as they are written on the command line
     return CategoricalDistribution(choices)
 
 

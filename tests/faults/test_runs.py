@@ -1,4 +1,4 @@
-"""Runs that start together, diverge, run out of memory, or lose a loader process."""
+"""Runs that start together, diverge, run out of memory, or lose a DataLoader worker."""
 
 import os
 import random
@@ -146,12 +146,12 @@ def test_a_loader_process_that_dies_or_hangs_is_reported(
     done = process.result(timeout=60)
     assert done.returncode == 1, done
     cause = "(signal: Killed|exited unexpectedly)" if fault == signal.SIGKILL else "timed out after 2 seconds"
-    assert re.search(rf"A loader process failed: DataLoader .*{cause}.* \(data.num_workers=1\)\.", done.stderr), done
+    assert re.search(rf"^DataLoader .*{cause}.* \(data.num_workers=1\)\.", done.stderr), done
     assert f"Resume with: fashion-vgg train resume={run.folder}" in done.stderr
     done = run.resume()
     assert done.returncode == 0, done.stderr
     assert_equal(undisturbed.folder, run.folder)
-    survived(f"exact resume after a loader process {'died' if fault == signal.SIGKILL else 'hung'}", 1, 1)
+    survived(f"exact resume after a DataLoader worker {'died' if fault == signal.SIGKILL else 'hung'}", 1, 1)
 
 
 @in_the_long_set
@@ -172,7 +172,7 @@ def test_a_signal_to_the_whole_process_group_loses_no_step(
     assert process.result().returncode == status
     assert run.resume().returncode == 0
     assert_equal(undisturbed.folder, run.folder)
-    survived("exact resume after a signal that loader processes receive, too", 1, 1)
+    survived("exact resume after a signal that DataLoader workers receive, too", 1, 1)
 
 
 @in_the_long_set

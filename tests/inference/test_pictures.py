@@ -64,6 +64,14 @@ def test_paths_pil_images_arrays_and_tensors_are_equal(images: Tensor, tmp_path:
     assert len(list(pictures.separate(images[0]))) == len(list(pictures.separate(image))) == 1
 
 
+def test_a_tensor_with_the_channels_first_is_not_taken_for_three_pictures() -> None:
+    colour = torch.zeros(3, 40, 40, dtype=torch.uint8)
+    with pytest.raises(UserError, match=r"A tensor \(3, 40, 40\) is ambiguous: use permute\(1, 2, 0\)"):
+        pictures.separate(colour)
+    assert len(list(pictures.separate(colour.permute(1, 2, 0)))) == 1
+    assert len(list(pictures.separate(list(colour)))) == 3
+
+
 @pytest.mark.parametrize("brightest", [255, 200])
 def test_sixteen_bits_are_the_same_picture(images: Tensor, brightest: int) -> None:
     pixels = images[0].clamp(max=brightest)

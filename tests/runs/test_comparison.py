@@ -56,6 +56,10 @@ def test_with_a_validation_split_the_best_epoch_is_compared(tmp_path: Path) -> N
     assert (second["val/acc"], second["test/acc"]) == ("0.8000", "0.9000")
     assert (first["time"], first["images/s"]) == ("1 h 07 min", "")
     assert comparison.notes() == ["val/acc and test/acc of the epoch that is best on the validation split."]
+    finish(tmp_path / "without", ["optimizer.lr=0.3"], 0.9)
+    assert compare(tmp_path).notes() == [
+        "test/acc of the last epoch or, in runs with a validation split, of the epoch that is best on it."
+    ]
 
 
 def test_a_setting_that_a_run_lacks_is_an_empty_cell(tmp_path: Path) -> None:

@@ -336,6 +336,26 @@ class TestOptuna:
         ] * 2
         assert "Best of 2 trials: val/acc" in done.stdout
 
+    def test_choices_are_passed_to_the_jobs_as_they_are_written(
+        self, fashion_vgg: Command, tiny: list[str], tmp_path: Path
+    ) -> None:
+        words = [*self.SEARCH, "hydra.sweeper.n_trials=1", "trainer.gradient_clip_val=null,null"]
+        done = fashion_vgg("train", "-m", *tiny, *words, root=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert [run.folder.name for run in find_runs(tmp_path / "study")] == ["gradient_clip_val=null"]
+
+    def test_a_mistake_in_a_search_is_refused(self, fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
+        interval = "optimizer.lr=tag(log,interval(0,1))"
+        for words, message in (
+            ([interval], f"{interval} does not fit: "),
+            (["sweep=search", "hydra.sweeper.sampler=TPE"], "hydra.sweeper.sampler=TPE does not fit: "),
+            (["sweep=search", "hydra.sweeper.pruner=Median"], "hydra.sweeper.pruner=Median does not fit: "),
+        ):
+            done = fashion_vgg("train", "-m", *tiny, *self.SEARCH, *words, root=tmp_path)
+            assert done.returncode == 2
+            assert done.stderr.startswith(message)
+            assert len(done.stderr.splitlines()) == 1
+
     def test_a_search_without_space_or_split_is_refused(
         self, fashion_vgg: Command, tiny: list[str], tmp_path: Path
     ) -> None:

@@ -1,4 +1,4 @@
-"""How a training reports a loader process that died; tests/faults kills real ones."""
+"""How a training reports a DataLoader worker that died; tests/faults kills real ones."""
 
 import socket
 from collections.abc import Iterator
@@ -33,17 +33,17 @@ def address(tmp_path: Path) -> Iterator[str]:
         yield str(tmp_path / "socket")
 
 
-def test_a_loader_process_that_dies_while_it_passes_a_batch_on_is_reported(data_root: Path, address: str) -> None:
+def test_a_dataloader_worker_that_dies_while_it_passes_a_batch_on_is_reported(data_root: Path, address: str) -> None:
     images = TensorDataset(torch.zeros(1))
     loader: DataLoader[Any] = DataLoader(images, num_workers=1, collate_fn=lambda _: CutOff(address))
     with (
-        pytest.raises(ProcessError, match=r"A loader process failed: DataLoader .* \(data\.num_workers=1\)\."),
+        pytest.raises(ProcessError, match=r"^DataLoader .* \(data\.num_workers=1\)\."),
         friendly_errors(L.Trainer(logger=False), small_classifier(), small_datamodule(data_root, num_workers=1)),
     ):
         next(iter(loader))
 
 
-def test_another_connection_is_no_loader_process(data_root: Path, address: str) -> None:
+def test_another_connection_is_no_dataloader_worker(data_root: Path, address: str) -> None:
     with (
         pytest.raises(ConnectionRefusedError),
         friendly_errors(L.Trainer(logger=False), small_classifier(), small_datamodule(data_root, num_workers=1)),

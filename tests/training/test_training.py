@@ -1,5 +1,6 @@
 """The book's training through ImageClassifier and Trainer, compared with the book's own loop."""
 
+import time
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.callbacks import LambdaCallback
 from torch.nn import functional as F
 from torch.optim import SGD
 from torch.optim.lr_scheduler import OneCycleLR
@@ -151,9 +153,22 @@ def test_the_slow_run_notice_changes_nothing(
     assert "will take about 0 minutes on the CPU.\nFor a result within minutes: the quick way" in caplog.text
 
 
-@pytest.mark.parametrize("max_steps", [-1, 3])
+@pytest.mark.parametrize(
+    ("settings", "epochs", "evaluations"),
+    [
+        ({}, 3, 3),
+        ({"max_steps": 3}, 1.5, 1.5),
+        ({"val_check_interval": 0.5}, 3, 6),
+        ({"check_val_every_n_epoch": 3}, 3, 1),
+    ],
+)
 def test_the_estimate_counts_training_and_evaluation_steps(
-    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max_steps: int
+    data_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, Any],
+    epochs: float,
+    evaluations: float,
 ) -> None:
     monkeypatch.setattr(slow_run_notice, "_step_seconds", lambda net, images, labels: float(len(labels)))
 
@@ -162,11 +177,28 @@ def test_the_estimate_counts_training_and_evaluation_steps(
             self.seconds = slow_run_notice.estimated_seconds(trainer, pl_module)
 
     estimate = Estimate()
-    few = {"max_epochs": 3, "max_steps": max_steps, "limit_train_batches": 2, "limit_val_batches": 3}
+    few = {"max_epochs": 3, "limit_train_batches": 2, "limit_val_batches": 3, **settings}
     trainer, _ = trainer_for(tmp_path, estimate, **few)
     trainer.fit(small_classifier(), small_datamodule(data_root, batch_size=40))
-    epochs = 3 if max_steps == -1 else max_steps / 2
-    assert estimate.seconds == pytest.approx(epochs * (2 + 3 / 3) * 40)  # a second per image, a third in an evaluation
+    images = 40 * (2 * epochs + 3 * evaluations / 3)  # an image takes a second, or a third in an evaluation
+    assert estimate.seconds == pytest.approx(images)
+
+
+def test_the_speed_leaves_out_evaluations_within_an_epoch(
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+
+    def spend(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    spending = LambdaCallback(on_train_batch_start=lambda *_: spend(1), on_validation_batch_start=lambda *_: spend(100))
+    few = {"limit_train_batches": 8, "limit_val_batches": 2, "val_check_interval": 0.25}
+    trainer, history = trainer_for(tmp_path, spending, **few)
+    trainer.fit(small_classifier(), small_datamodule(data_root, batch_size=40))
+    assert history.rows[0]["images_per_sec"] == 40
 
 
 def test_an_epochs_loss_is_summed_in_float32_in_any_precision() -> None:

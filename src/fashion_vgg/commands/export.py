@@ -42,7 +42,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def output_file(cfg: DictConfig, source: Path) -> Path:
-    """The new file, by default in the run's folder; UserError if there is no such folder, or for another format's name."""
+    """The new file, by default in the run's folder; UserError without its folder, or for another format's name."""
     name = NAMES[cfg.format]
     if cfg.to is None:
         return Path(name) if source == sources.SPEEDRUN else run_folder.folder_of(source) / name  # not into the package

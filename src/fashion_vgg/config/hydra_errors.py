@@ -56,6 +56,8 @@ def explain(error: BaseException, command: str) -> str | None:
             return "\n".join(str(error).strip().splitlines()[:2])
         case ValueError(__cause__=OSError() as cause) if "configure handler" in str(error):  # the run's log
             return error_messages.explain(cause, command)
+        case ValueError() if (text := str(error).strip()).startswith("`val_check_interval`"):  # Lightning's
+            return f"trainer.{text.replace('`', '').partition('. ')[0]}."
         # Hydra's, about a group without the name of a config; it names no key.
         case ValueError() if str(error).startswith("Config group override"):
             return _not_a_choice()

@@ -36,7 +36,13 @@ def separate(images: Picture | Iterable[Picture]) -> Iterable[Picture]:
     """Several pictures as they are, one picture as a sequence of one.
 
     An array ``(N, H, W)`` is N grey pictures, unless it is ``(H, W, 3)`` or ``(H, W, 4)``: one picture in colour.
+
+    Raises:
+        UserError: a tensor is ``(3, H, W)`` or ``(4, H, W)``, as torchvision has a picture in colour.
     """
+    if isinstance(images, Tensor) and images.ndim == 3 and len(images) in (3, 4) and images.shape[1:] != (SIDE, SIDE):
+        shape = tuple(images.shape)
+        raise UserError(f"A tensor {shape} is ambiguous: use permute(1, 2, 0) if it is a colour picture, else a list.")
     if isinstance(images, np.ndarray | Tensor):
         return images if images.ndim == 4 or (images.ndim == 3 and images.shape[2] not in (3, 4)) else [images]
     return [images] if isinstance(images, str | os.PathLike | bytes | Image.Image) else images

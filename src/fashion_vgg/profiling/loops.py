@@ -59,6 +59,8 @@ class _ConfiguredLoop:
     def __init__(self, cfg: DictConfig, device: torch.device) -> None:
         if cfg.trainer.precision not in AUTOCAST:
             raise UserError(f"trainer.precision={cfg.trainer.precision}: bench supports {' and '.join(AUTOCAST)}.")
+        if cfg.trainer.accumulate_grad_batches != 1:
+            raise UserError(f"trainer.accumulate_grad_batches={cfg.trainer.accumulate_grad_batches}: bench supports 1.")
         self.cfg, self.device = cfg, device
         self.image_size, self.batch_size = cfg.image_size, cfg.batch_size
         self.steps_per_epoch = (TRAINING_IMAGES - cfg.data.val_size) // self.batch_size
@@ -131,7 +133,8 @@ those of one step, ``dtype`` is that of the operands of products."""
 
 def short_training(cfg: DictConfig, folder: str, steps: int) -> DictConfig:
     """The configuration of a training of a few steps without evaluation, which writes to ``folder``."""
-    limits = {"max_epochs": 1, "limit_train_batches": steps, "limit_val_batches": 0, "devices": 1}
+    limits: dict[str, Any] = {"max_epochs": 1, "limit_train_batches": steps, "limit_val_batches": 0, "devices": 1}
+    limits |= {"max_steps": -1, "max_time": None, "fast_dev_run": False, "overfit_batches": 0.0}
     changes = {"output_dir": folder, "trainer": limits | {"enable_progress_bar": False}}
     return OmegaConf.merge(cfg, changes)  # type: ignore[return-value]
 

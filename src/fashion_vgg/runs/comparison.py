@@ -56,6 +56,8 @@ class Comparison:
     def notes(self) -> list[str]:
         """Sentences about the table: the common settings, and what the metrics mean."""
         epoch = "the epoch that is best on the validation split" if self.best_epoch else "the last epoch"
+        if not self.best_epoch and any("val/acc" in run.metrics for run in self.runs):
+            epoch += " or, in runs with a validation split, of the epoch that is best on it"
         repeated = any(len(group) > 1 for group in self.groups)
         statistics = ": mean ± sample standard deviation over the finished runs" if repeated else ""
         metrics = f"{' and '.join(self._shown_metrics())} of {epoch}{statistics}."

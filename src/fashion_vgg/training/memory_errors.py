@@ -19,14 +19,14 @@ from fashion_vgg.errors import ProcessError, UserError
 
 @contextmanager
 def friendly_errors(trainer: L.Trainer, module: Any, data: FashionMNISTDataModule) -> Iterator[None]:
-    """Raise ProcessError if a loader process fails, UserError with a batch size that fits if memory runs out."""
+    """Raise ProcessError if a DataLoader worker fails, UserError with a batch size that fits if memory runs out."""
     try:
         yield
         return
     except (RuntimeError, ConnectionError, EOFError) as error:
         if cause := _loader_failure(error):
             _kill_children()
-            raise ProcessError(f"A loader process failed: {cause} (data.num_workers={data.num_workers}).") from error
+            raise ProcessError(f"{cause} (data.num_workers={data.num_workers}).") from error
         if not is_out_of_memory(error):
             raise
     # After the handler: its error holds on to the step's tensors.
@@ -39,7 +39,7 @@ def friendly_errors(trainer: L.Trainer, module: Any, data: FashionMNISTDataModul
 
 
 def _loader_failure(error: BaseException) -> str | None:
-    """How a loader process failed, if the error comes from that."""
+    """How a DataLoader worker failed, if the error comes from that."""
     if str(error).startswith("DataLoader"):
         return str(error).partition(". ")[0].strip().removesuffix(".")
     modules = {frame.f_globals.get("__name__") for frame, _ in traceback.walk_tb(error.__traceback__)}
@@ -49,7 +49,7 @@ def _loader_failure(error: BaseException) -> str | None:
 
 
 def _kill_children() -> None:
-    """Kill the loader processes: the program would wait at its end for one that hangs."""
+    """Kill the DataLoader workers: the program would wait at its end for one that hangs."""
     for worker in multiprocessing.active_children():
         with suppress(RuntimeError):  # which torch's handler of SIGCHLD raises for each that is killed
             worker.kill()
@@ -63,8 +63,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def _fitting_batch_size(trainer: L.Trainer, module: Any, data: FashionMNISTDataModule) -> int | None:
     """The first of 1/2, 1/4, ... of the batch size for which two steps of a batch 25 % larger fit."""
-    size = data.batch_size
-    while size := size // 2:
+    size, world_size = data.batch_size, trainer.world_size
+    while size := size // 2 // world_size * world_size:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -42,9 +42,9 @@ class SlowRunNotice(L.Callback):
             )
 
 
-def estimated_seconds(trainer: L.Trainer, module: L.LightningModule) -> float:
+def estimated_seconds(trainer: Any, module: L.LightningModule) -> float:
     """Estimate the duration of the remaining steps, with their evaluations, from steps of a few images."""
-    datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+    datamodule = trainer.datamodule
     with torch.random.fork_rng(devices=[]), trainer.precision_plugin.forward_context():
         # Sliced from the data set: persistent loader workers would lose a batch to another iterator.
         images, labels = datamodule.on_after_batch_transfer(datamodule.train_set[:PROBE_IMAGES], 0)
@@ -53,8 +53,8 @@ def estimated_seconds(trainer: L.Trainer, module: L.LightningModule) -> float:
         seconds_per_image = min(_step_seconds(net, images, labels) for _ in range(PROBE_STEPS)) / len(labels)
     steps = trainer.estimated_stepping_batches - trainer.global_step  # up to trainer.max_steps
     batches = steps * trainer.accumulate_grad_batches
-    # A forward pass is a third of a step's work.
-    evaluation = batches / trainer.num_training_batches * sum(trainer.num_val_batches) / 3
+    evaluations = batches / trainer.val_check_batch / trainer.check_val_every_n_epoch
+    evaluation = evaluations * sum(trainer.num_val_batches) / 3  # a forward pass is a third of a step's work
     return float(seconds_per_image * (batches + evaluation) * datamodule.local_batch_size(trainer.world_size))
 
 

@@ -1,4 +1,4 @@
-"""Training speed in images per second, including data loading, excluding evaluation and checkpoints."""
+"""Training speed in images per second, including data loading and checkpoints within an epoch, excluding evaluation."""
 
 import time
 from typing import Any
@@ -12,7 +12,7 @@ class Throughput(L.Callback):
 
     def __init__(self) -> None:
         self._epoch_images = 0
-        self._epoch_seconds = 0.0
+        self._epoch_seconds = self._epoch_start = self._evaluation_start = 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # An epoch that is resumed has no on_train_epoch_start.
@@ -26,10 +26,16 @@ class Throughput(L.Callback):
         self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, *_: Any, **__: Any
     ) -> None:
         self._epoch_images += len(batch[1]) * trainer.world_size
-        # GPU kernels run asynchronously: wait for the last step of the epoch.
-        if pl_module.device.type == "cuda" and (trainer.is_last_batch or trainer.should_stop):
-            torch.cuda.synchronize(pl_module.device)
+        if trainer.is_last_batch or trainer.should_stop:
+            _wait_for(pl_module.device)
         self._epoch_seconds = time.perf_counter() - self._epoch_start  # the evaluation follows the last batch
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        _wait_for(pl_module.device)
+        self._evaluation_start = time.perf_counter()
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._epoch_start += time.perf_counter() - self._evaluation_start  # trainer.val_check_interval: in an epoch
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         speed = self._epoch_images / self._epoch_seconds
@@ -42,3 +48,9 @@ class Throughput(L.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._epoch_images, self._epoch_seconds = int(state_dict["images"]), float(state_dict["seconds"])
+
+
+def _wait_for(device: torch.device) -> None:
+    """Wait for the steps so far: GPU kernels run asynchronously."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
