@@ -9,10 +9,10 @@ from contextlib import suppress
 
 
 def prepare() -> None:
-    """Make every standard stream usable, and let a failed line of the log fail silently.
+    """Make every standard stream usable, and ignore errors of log handlers.
 
-    A stream that is closed becomes the null device, and characters that an encoding lacks are escaped. A training
-    whose terminal or pipe is gone continues, since its log file and its checkpoints do not need the terminal.
+    A closed stream becomes the null device; characters that an encoding lacks are escaped. A training continues without
+    its terminal: it has a log file and checkpoints.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:  # the lowest free number: that of a closed stream
         pass

@@ -116,6 +116,16 @@ def test_another_name_of_hydras_own_package_runs_nothing(
     survived("a hostile stored configuration runs nothing", 1, 1)
 
 
+def test_a_function_of_an_allowed_module_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(targets.TRUSTED, "torchvision.models")
+    for function in ("lightning.seed_everything", "torchvision.models.resnet18"):
+        cfg = OmegaConf.create({"model": {"_target_": function}})
+        with pytest.raises(
+            UserError, match=rf"model\._target_={re.escape(function)} does not fit: use a class, such as"
+        ):
+            targets.check(cfg)
+
+
 def test_a_target_in_an_interpolation_is_checked() -> None:
     for hidden in ("${oc.create:'{_target_: os.system}'}", "${evil}"):
         cfg = OmegaConf.create({"model": hidden, "evil": {"_target_": "os.system"}})

@@ -159,7 +159,6 @@ def test_the_slow_run_notice_changes_nothing(
         ({}, 3, 3),
         ({"max_steps": 3}, 1.5, 1.5),
         ({"val_check_interval": 0.5}, 3, 6),
-        ({"check_val_every_n_epoch": 3}, 3, 1),
     ],
 )
 def test_the_estimate_counts_training_and_evaluation_steps(

@@ -20,7 +20,7 @@ def of_predictions(evaluation: Evaluation) -> list[Section]:
     return [make(evaluation) for make in makers]
 
 
-def of_labels(evaluation: Evaluation) -> Section | None:
+def label_issues(evaluation: Evaluation) -> Section | None:
     """Images whose label is probably wrong, if there are any; ModuleNotFoundError without cleanlab."""
     issues = evaluation.label_issues
     if not len(issues):
@@ -41,14 +41,14 @@ def of_filters(net: nn.Module) -> Section:
     return Section("filters", "Filters of the first layer", text, plots.filters(filters))
 
 
-def of_maps(net: nn.Module, evaluation: Evaluation, index: int, inputs: Tensor) -> Section:
+def feature_maps(net: nn.Module, evaluation: Evaluation, index: int, inputs: Tensor) -> Section:
     """The feature maps of one image, whose network input is ``(1, C, H, W)``; UserError without ``net.blocks``."""
     maps = [block[0] for block in inside.feature_maps(net, inputs)]
     text = f"{_name(evaluation, index)}. For each block, the channels with the largest mean response to this image."
     return Section("feature_maps", "Feature maps", text, plots.feature_maps(evaluation.images[index], maps))
 
 
-def of_regions(net: nn.Module, evaluation: Evaluation, index: int, inputs: Tensor) -> Section:
+def grad_cam(net: nn.Module, evaluation: Evaluation, index: int, inputs: Tensor) -> Section:
     """Grad-CAM of one image for the predicted and for the true class; ModuleNotFoundError without captum."""
     targets = list(dict.fromkeys([int(evaluation.predictions[index]), int(evaluation.labels[index])]))
     maps = [inside.grad_cam(net, inputs, [target])[0] for target in targets]

@@ -1,7 +1,8 @@
 """Resuming a run: which folder, which checkpoint, and which settings must stay.
 
-``resume=<folder>`` continues a run in its folder, under the overrides recorded there. ``resume=<file>`` starts a new
-folder from a checkpoint. ``resume=auto`` continues the newest unfinished run of the same overrides, or starts one.
+``resume=<folder>`` continues a run in its folder, under the overrides recorded there. ``resume=<file>`` continues from
+a checkpoint: in its run's folder, or in a new one if it is in none. ``resume=auto`` continues the newest unfinished run
+of the same overrides, or starts one.
 """
 
 import logging
@@ -115,7 +116,7 @@ def find_resume_point(cfg: DictConfig, overrides: Sequence[str]) -> ResumePoint 
     recorded = Path(str(record.get("checkpoint.folder", folder)))
     if recorded.absolute() != folder.absolute() and _has_checkpoint_of(cfg.run_id, recorded):
         raise UserError(f"This run's checkpoints are in another folder: add checkpoint.folder={recorded}.")
-    if launch.is_first_process():
+    if launch.is_rank_zero():
         log.info("%s has no checkpoint yet: training starts from the first step.", folder)
     return ResumePoint(None, 0)
 
@@ -184,8 +185,8 @@ def _overrides_or_none(folder: Path) -> list[str] | None:
 
 def _claim(folder: Path) -> bool:
     """Lock a run; whether no other process has locked it."""
-    # A further process of a training joins the first one, which holds the lock.
-    if launch.is_further_process():
+    # A nonzero rank joins rank 0, which holds the lock.
+    if launch.is_nonzero_rank():
         return True
     try:
         run_folder.lock(folder)
@@ -208,7 +209,7 @@ def _newest_that_loads(candidates: Sequence[Path]) -> tuple[Path, dict[str, Any]
             continue
         for reason in errors:
             log.warning("%s", reason)
-        if launch.is_first_process():
+        if launch.is_rank_zero():
             log.info("Resuming from %s, after step %s", path, f"{content['global_step']:,}")
         return path, content
     raise UserError(f"{errors[0]}\nNo other checkpoint can be resumed: start a new run.")

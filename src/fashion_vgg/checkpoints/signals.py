@@ -115,7 +115,7 @@ def _watch(numbers: socket.socket) -> None:
 
 
 def _end(error: Stopped | UserError) -> None:
-    if launch.is_first_process() or not isinstance(error, Stopped):
+    if launch.is_rank_zero() or not isinstance(error, Stopped):
         report(f"{error} {hint}".strip())
     for process in [*children, *multiprocessing.active_children()]:
         process.kill()

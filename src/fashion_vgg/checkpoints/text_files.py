@@ -33,7 +33,7 @@ class RecordError(UserError):
 def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str | None:
     """The content of a regular file; None if nothing has its name."""
     try:
-        with open(path, "rb", opener=_open_at_once) as file:
+        with open(path, "rb", opener=_open_nonblocking) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise RecordError(path, "it is not a regular file")
@@ -50,7 +50,7 @@ def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str | None:
         raise RecordError(path, "it is not text in UTF-8") from error
 
 
-def _open_at_once(path: str, flags: int) -> int:
+def _open_nonblocking(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)  # opening a FIFO would wait for its writer
 
 

@@ -61,8 +61,7 @@ def read_split(cfg: DictConfig, network: "Predictor") -> "tuple[Tensor, Tensor]"
     if len(network.classes) != fashion_mnist.NUM_CLASSES:
         classes = f"{len(network.classes)} classes, Fashion-MNIST has {fashion_mnist.NUM_CLASSES}"
         raise UserError(f"{network.card['weights']}: the network has {classes}: analyze another one.")
-    root, split = Path(cfg.data.root).expanduser(), network.card["split"]
-    download.fetch(root)
+    root, split = download.fetch(cfg.data.root), network.card["split"]
     if cfg.split == "test":
         return fashion_mnist.load(root, "test")
     if not split["val_size"]:
@@ -82,10 +81,10 @@ def of_network(cfg: DictConfig, network: "Predictor", evaluation: "Evaluation") 
         raise UserError(f"image={index} does not fit: the set has {len(evaluation.images):,} images, counted from 0.")
     inputs = network.preprocess(evaluation.images[index : index + 1])
     return [
-        *if_possible("likely label errors", lambda: sections.of_labels(evaluation)),
+        *if_possible("likely label errors", lambda: sections.label_issues(evaluation)),
         *if_possible("filters", lambda: sections.of_filters(network.net)),
-        *if_possible("feature maps", lambda: sections.of_maps(network.net, evaluation, index, inputs)),
-        *if_possible("Grad-CAM", lambda: sections.of_regions(network.net, evaluation, index, inputs)),
+        *if_possible("feature maps", lambda: sections.feature_maps(network.net, evaluation, index, inputs)),
+        *if_possible("Grad-CAM", lambda: sections.grad_cam(network.net, evaluation, index, inputs)),
     ]
 
 

@@ -43,7 +43,7 @@ def bench(cfg: DictConfig) -> None:
     device = choose_device(cfg)
     environment = summary.environment(device, list(HydraConfig.get().overrides.task))
     print(bench_report.title(cfg, environment), flush=True)
-    download.fetch(Path(cfg.data.root).expanduser())
+    download.fetch(cfg.data.root)
     benchmark = Benchmark(device, cfg.bench.rounds, cfg.bench.block_seconds)
     content = (grow if cfg.bench.growth else compare)(cfg, benchmark) | environment
     folder = Path(cfg.output_dir)

@@ -60,9 +60,7 @@ def test_images(cfg: DictConfig) -> "Tensor":
     """The first images of the test set, uint8 ``(N, 28, 28)``."""
     from fashion_vgg.data import download, fashion_mnist
 
-    root = Path(cfg.data.root).expanduser()
-    download.fetch(root)
-    return fashion_mnist.load(root, "test")[0][:IMAGES]
+    return fashion_mnist.load(download.fetch(cfg.data.root), "test")[0][:IMAGES]
 
 
 def report(output: Path, check: "Check | None") -> str:

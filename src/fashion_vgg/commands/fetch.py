@@ -1,7 +1,5 @@
 """``fashion-vgg fetch``: download Fashion-MNIST to the folder that `train` reads, and verify every file."""
 
-from pathlib import Path
-
 import hydra
 from omegaconf import DictConfig
 
@@ -16,8 +14,7 @@ def main(cfg: DictConfig) -> None:
     validation.check(cfg)
     from fashion_vgg.data import download, fashion_mnist
 
-    root = Path(cfg.data.root).expanduser()
-    download.fetch(root)
+    root = download.fetch(cfg.data.root)
     splits: tuple[fashion_mnist.Split, ...] = ("train", "test")
     for split in splits:
         images, _ = fashion_mnist.load(root, split)

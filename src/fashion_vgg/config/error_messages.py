@@ -44,7 +44,7 @@ class reported_errors(ContextDecorator):  # noqa: N801 # named like the context 
                 return True
             error = UserError(f"The output cannot be written: {unwritten.strerror}.")
         if isinstance(error, Stopped):
-            if launch.is_first_process():
+            if launch.is_rank_zero():
                 signals.report(with_notes(error, str(error)).replace("\n", " "))
             sys.exit(error.status)
         if self.tracebacks_wanted or _in_sweep() or (message := explain(error, self.command)) is None:

@@ -15,34 +15,37 @@ def is_torchrun() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
-def is_further_process() -> bool:
-    """Whether torchrun or SLURM started this process, and it is not the first one of the training.
+def has_slurm_tasks() -> bool:
+    """Whether SLURM started this process as one of several tasks."""
+    return int(os.environ.get("SLURM_NTASKS", "1")) > 1
 
-    Processes that Lightning starts do not count: Lightning passes them the folder of the first one.
+
+def is_nonzero_rank() -> bool:
+    """Whether torchrun or SLURM started this process with another rank than 0.
+
+    Processes that Lightning starts do not count: Lightning passes them the folder of rank 0.
     """
     torchrun = is_torchrun() and os.environ.get("RANK", "0") != "0"
-    slurm = int(os.environ.get("SLURM_NTASKS", "1")) > 1 and os.environ.get("SLURM_PROCID", "0") != "0"
-    return torchrun or slurm
+    return torchrun or (has_slurm_tasks() and os.environ.get("SLURM_PROCID", "0") != "0")
 
 
-def is_first_process() -> bool:
-    """Whether this process reports a training's end: its only one, or the first of several."""
-    return not is_further_process() and os.environ.get("LOCAL_RANK", "0") == "0"
+def is_rank_zero() -> bool:
+    """Whether this is the only process of a training, or rank 0 of several, whoever started them."""
+    return not is_nonzero_rank() and os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def command_line(words: str) -> str:
     """``fashion-vgg <words>``, started in several processes as this command was, as far as the environment shows."""
-    if "TORCHELASTIC_RUN_ID" in os.environ:
+    if is_torchrun():
         if os.environ.get("GROUP_WORLD_SIZE") == "1":
             return f"torchrun --nproc-per-node {os.environ['LOCAL_WORLD_SIZE']} -m fashion_vgg {words}"
         return f"fashion-vgg {words} (by torchrun on each machine, as before)"
-    several = int(os.environ.get("SLURM_NTASKS", "1")) > 1
-    return f"fashion-vgg {words}{' (by srun, as before)' if several else ''}"
+    return f"fashion-vgg {words}{' (by srun, as before)' if has_slurm_tasks() else ''}"
 
 
-def of_further_process() -> list[str]:
-    """The overrides of a further process, which writes neither Hydra's record nor a log; none for the first one."""
-    return ["hydra.output_subdir=null", "hydra/job_logging=disabled"] if is_further_process() else []
+def nonzero_rank_overrides() -> list[str]:
+    """The overrides of a nonzero rank, which writes neither Hydra's record nor a log; none for rank 0."""
+    return ["hydra.output_subdir=null", "hydra/job_logging=disabled"] if is_nonzero_rank() else []
 
 
 def check_tasks(devices: int | str | Sequence[int], nodes: int) -> None:
@@ -54,8 +57,8 @@ def check_tasks(devices: int | str | Sequence[int], nodes: int) -> None:
     a_node = tasks // nodes if devices == "auto" else devices if isinstance(devices, int) else len(devices)
     if tasks == a_node * nodes and (tasks == 1 or "SLURM_NTASKS_PER_NODE" in os.environ):
         return
-    if is_further_process():
-        sys.exit(UserError.status)  # the first one reports it
+    if is_nonzero_rank():
+        sys.exit(UserError.status)  # rank 0 reports it
     raise UserError(
         f"SLURM has started {tasks} task{'s'[: tasks > 1]} for a training of {a_node * nodes}: use srun "
         f"--nodes={nodes} --ntasks-per-node={a_node}, or in a sweep hydra.launcher.nodes and tasks_per_node."
@@ -73,10 +76,10 @@ def hide_cpp_warnings() -> None:
 
 
 def expand(argv: Sequence[str]) -> list[str]:
-    """The command line of a further process, which has a folder of its own; any other's unchanged."""
-    if not is_further_process():
+    """The command line of a nonzero rank, which has a folder of its own; any other's unchanged."""
+    if not is_nonzero_rank():
         return list(argv)
-    words = [*argv, *of_further_process()]
+    words = [*argv, *nonzero_rank_overrides()]
     if not any(word.startswith("hydra.run.dir=") for word in argv):
         unused = tempfile.mkdtemp(prefix="fashion-vgg-")
         atexit.register(shutil.rmtree, unused, ignore_errors=True)

@@ -9,7 +9,7 @@ from fashion_vgg.config import targets
 from fashion_vgg.errors import UserError
 
 METRICS = ("train/loss", "train/acc", "val/loss", "val/acc")
-"""The test set selects nothing."""
+"""None of the test set, which must not influence the training."""
 
 
 def check(cfg: DictConfig) -> None:
@@ -17,7 +17,7 @@ def check(cfg: DictConfig) -> None:
     for key, metric in _monitored(cfg):
         if metric not in METRICS and targets.TRUSTED not in os.environ:  # the user's own modules may log others
             raise UserError(
-                f"{key}={metric} does not fit: use one of {', '.join(METRICS)}; the test set selects nothing."
+                f"{key}={metric} does not fit: use one of {', '.join(METRICS)}, since the test set selects nothing."
             )
         if metric.startswith("val/") and not cfg.data.val_size:
             raise UserError(f"{key}={metric} needs a validation split: add data.val_size=5000.")

@@ -28,19 +28,24 @@ SECONDS = 600
 """The most that a source may take."""
 
 
-def fetch(root: Path) -> None:
-    """Download the four files into ``root`` unless `fashion_mnist.find` finds them. Safe in concurrent processes.
+def fetch(folder: str | Path) -> Path:
+    """Download the four files into a folder unless `fashion_mnist.find` finds them. Safe in concurrent processes.
+
+    Returns:
+        The folder, with ``~`` expanded.
 
     Raises:
-        UserError: no source could be reached, or ``root`` cannot be written.
+        UserError: no source could be reached, or the folder cannot be written.
     """
+    root = Path(folder).expanduser()
     try:
         if fashion_mnist.find(root):
-            return
+            return root
         root.mkdir(parents=True, exist_ok=True)
         with _locked(root / ".fetch.lock"):
             if not fashion_mnist.find(root):
                 _fetch_locked(root)
+        return root
     except OSError as error:
         remedy = "free disk space there, or choose another folder with data.root=<folder>."
         problem = f"Fashion-MNIST cannot be written to {root} ({error.strerror or error})"

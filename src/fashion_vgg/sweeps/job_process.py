@@ -30,7 +30,7 @@ _PR_SET_PDEATHSIG = 1  # from Linux's prctl.h
 
 def is_needed(cfg: DictConfig) -> bool:
     """Whether a job trains in several processes, and this one was not started for it by SLURM or a sweep."""
-    if SWEEP in os.environ or int(os.environ.get("SLURM_NTASKS", "1")) > 1:
+    if SWEEP in os.environ or launch.has_slurm_tasks():
         return False
     several = cfg.trainer.devices != 1 or cfg.trainer.num_nodes > 1 or cfg.trainer.strategy != "auto"
     return bool(several and (cfg.trainer.devices != "auto" or cfg.trainer.accelerator != "cpu"))

@@ -51,7 +51,7 @@ def run_job(cfg: DictConfig, train: Callable[[DictConfig], None]) -> float | Non
     try:
         _train(cfg, hydra, train)
     except Exception as error:
-        if launch.is_further_process():
+        if launch.is_nonzero_rank():
             raise
         if run_folder.is_locked(folder):
             log.warning("Another process is training %s.", folder.name)

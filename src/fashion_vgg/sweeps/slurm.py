@@ -60,11 +60,11 @@ class SlurmLauncher(submitit_launcher.SlurmLauncher):  # type: ignore[misc]
         requeue: Any = signal.getsignal(signal.SIGUSR2)
         signals.listen()
         try:
-            result: JobReturn = super().__call__([*sweep_overrides, *launch.of_further_process()], *arguments)
+            result: JobReturn = super().__call__([*sweep_overrides, *launch.nonzero_rank_overrides()], *arguments)
             return result
         except SystemExit:
             if signals.received() == signal.SIGUSR2:
-                if launch.is_further_process():
+                if launch.is_nonzero_rank():
                     time.sleep(60)  # requeueing ends it
                 requeue(signal.SIGUSR2, None)
             raise

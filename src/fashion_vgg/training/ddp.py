@@ -67,7 +67,7 @@ class _Launcher(_SubprocessScriptLauncher):
             if failure := self._died():
                 return failure
             time.sleep(0.1)
-        if launch.is_further_process():
+        if launch.is_nonzero_rank():
             return SystemExit(1)  # the first one reports it, or whatever started them
         reason = re.sub(r"^\[[^]]*\] ", "", str(error).splitlines()[0]).partition(". ")[0]
         return ProcessError(f"Another process of the training died or hangs: {reason}.")

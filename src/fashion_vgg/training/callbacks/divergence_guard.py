@@ -8,7 +8,6 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from fashion_vgg.data.fashion_mnist import NUM_CLASSES
 from fashion_vgg.errors import DivergedError
 
 log = logging.getLogger(__name__)
@@ -36,7 +35,9 @@ class DivergenceGuard(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         metrics: Any = pl_module.train_metrics
-        loss, guessing = float(metrics.compute()["train/loss"]), math.log(NUM_CLASSES)
+        loss = float(metrics.compute()["train/loss"])
+        classes = len(trainer.datamodule.train_set.tensors[1].unique())  # type: ignore[attr-defined]
+        guessing = math.log(classes)
         if loss > 0.98 * guessing and trainer.num_training_batches >= MIN_STEPS and trainer.is_global_zero:
             message = f"train/loss {loss:.3f} after epoch {trainer.current_epoch + 1} is no better than guessing"
             log.warning("%s (%.3f): the network does not learn; try another optimizer.lr.", message, guessing)

@@ -7,10 +7,10 @@ import lightning as L
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_confusion_matrix
 
 from fashion_vgg.analysis import plots
-from fashion_vgg.data.fashion_mnist import CLASS_NAMES, NUM_CLASSES
+from fashion_vgg.analysis.evaluation import Evaluation
+from fashion_vgg.data.fashion_mnist import CLASS_NAMES
 from fashion_vgg.training.callbacks import figures
 
 
@@ -47,27 +47,20 @@ class PredictionPlots(L.Callback):
         self._plot(trainer)
 
     def _plot(self, trainer: L.Trainer) -> None:
-        if not self._outputs:  # resumed after the last step
+        if not self._outputs:  # with a validation split until the test, or resumed after the last step
             return
         logits, labels = (torch.cat(parts) for parts in zip(*self._outputs, strict=True))
         self._outputs = []
-        matrix = multiclass_confusion_matrix(logits.argmax(dim=1), labels, NUM_CLASSES)
-        matrix = trainer.strategy.reduce(matrix, reduce_op="sum")
+        # Of n processes, each has every n-th image of the set; the first one plots its own mistakes.
+        images = trainer.datamodule.test_set.tensors[0][trainer.global_rank :: trainer.world_size]  # type: ignore[attr-defined]
+        evaluation = Evaluation(images[: len(labels)].cpu(), labels.cpu(), logits.float().cpu(), CLASS_NAMES)
+        matrix = trainer.strategy.reduce(evaluation.confusion.to(labels.device), reduce_op="sum")
         if trainer.is_global_zero:
             self._write(trainer, "confusion", plots.confusion(matrix.cpu(), CLASS_NAMES))
-            if not torch.equal(logits.argmax(dim=1), labels):
-                self._write(trainer, "mistakes", _mistakes(trainer, logits.float().cpu(), labels.cpu()))
+            if len(wrong := evaluation.mistakes()[: plots.MISTAKES]):
+                indices, true, predicted = wrong * trainer.world_size, evaluation.labels, evaluation.predictions
+                captions = plots.captions(indices, true[wrong], predicted[wrong], CLASS_NAMES)
+                self._write(trainer, "mistakes", plots.image_grid(evaluation.images[wrong], captions))
 
     def _write(self, trainer: L.Trainer, name: str, figure: Figure) -> None:
         figures.write(trainer, name, figure, trainer.current_epoch, Path(self.folder) if self.folder else None)
-
-
-def _mistakes(trainer: L.Trainer, logits: Tensor, labels: Tensor) -> Figure:
-    """Misclassified images, the highest confidence first."""
-    confidences, predictions = logits.softmax(dim=1).max(dim=1)
-    order = confidences.argsort(descending=True, stable=True)
-    wrong = order[predictions[order] != labels[order]][: plots.MISTAKES]
-    # Of n processes, each has every n-th image of the set; the first one plots its own.
-    indices = wrong * trainer.world_size
-    images = trainer.datamodule.test_set.tensors[0].cpu()[indices]  # type: ignore[attr-defined]
-    return plots.image_grid(images, plots.captions(indices, labels[wrong], predictions[wrong], CLASS_NAMES))

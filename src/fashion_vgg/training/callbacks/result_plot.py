@@ -33,7 +33,7 @@ class ResultPlot(L.Callback):
         callbacks = trainer.callbacks  # type: ignore[attr-defined]
         if stage == "fit" and not any(isinstance(callback, History) for callback in callbacks):
             self.folder.mkdir(parents=True, exist_ok=True)
-            # Behind this callback is before the checkpoints, which then contain the row of their own epoch.
+            # After this callback, thus before the checkpoint callbacks, whose checkpoints then have their epoch's row.
             callbacks.insert(callbacks.index(self) + 1, History(str(self.folder)))
 
     # Not on_train_end, which Lightning skips for a run that is resumed after its last step.
