@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra.utils import instantiate
 from PIL import Image
 
 from fashion_vgg.config import validation
@@ -15,6 +16,7 @@ from fashion_vgg.config.app import groups
 from fashion_vgg.config.overrides import key_of
 from fashion_vgg.data import fashion_mnist
 from fashion_vgg.inference import sources
+from fashion_vgg.training import build
 from tests.conftest import Command
 from tests.helpers import composed
 
@@ -70,8 +72,19 @@ def test_there_are_commands_to_check() -> None:
 @pytest.mark.parametrize("command", [words for words in commands() if not re.match("runs|report|.* --", words)])
 def test_a_command_composes(command: str) -> None:
     name, _, words = command.partition(" ")
-    cfg = composed(name, *first_job(words), *(["output_dir=."] if name in ("train", "bench") else []))
+    if name in ("train", "bench"):
+        check_training(name, words)
+    else:
+        validation.check(composed(name, *first_job(words)))
+
+
+def check_training(command: str, words: str) -> None:
+    """What `train` checks before it reads the data, on a CPU."""
+    cfg = composed(command, *first_job(words), "output_dir=.", "trainer.accelerator=cpu")
     validation.check(cfg)
+    build.check_components(cfg)
+    for node in build.callback_nodes(cfg).values():
+        instantiate(node)
 
 
 def is_value(words: str) -> bool:
@@ -93,7 +106,7 @@ def test_values_of_the_tables_compose() -> None:
     [pytest.param(words, marks=pytest.mark.thorough if is_value(words) else ()) for words in overrides_in_tables()],
 )
 def test_overrides_of_a_table_compose(words: str) -> None:
-    validation.check(composed("train", *first_job(words), "output_dir=."))
+    check_training("train", words)
 
 
 @pytest.mark.parametrize("command", [words for words in commands() if re.match("runs|report|.* --", words)])

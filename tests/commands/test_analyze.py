@@ -12,7 +12,7 @@ from fashion_vgg.data import fashion_mnist
 from fashion_vgg.inference import predictor
 from tests.conftest import Command
 from tests.helpers import only, read_summary, trained
-from tests.helpers.browser import chromium
+from tests.helpers.browser import open_page
 
 pytestmark = pytest.mark.long
 
@@ -69,8 +69,7 @@ def test_on_the_validation_split_it_repeats_the_recorded_accuracy(
 
 
 def test_the_page_shows_all_sections_and_loads_nothing(analysis: Path) -> None:
-    with chromium() as browser:
-        page = browser.new_page(viewport={"width": 1100, "height": 900})
+    with open_page(1100) as page:
         requests: list[str] = []
         page.on("request", lambda request: requests.append(request.url))
         messages: list[Any] = []
@@ -107,10 +106,7 @@ def test_mistakes_are_one_line(fashion_vgg: Command, run: Path, data_root: Path,
 def test_without_an_extra_the_rest_is_analyzed(
     fashion_vgg: Command, data_root: Path, tmp_path: Path, package: str
 ) -> None:
-    """A package that cannot be imported is what is missing in an environment without the extra."""
-    program = f"import sys; sys.modules[{package!r}] = None; from fashion_vgg.__main__ import main; main()"
-    words = ["analyze", "weights=speedrun", f"data.root={data_root}"]
-    done = fashion_vgg.start(*words, root=tmp_path, program=("-c", program)).result()
+    done = fashion_vgg("analyze", "weights=speedrun", f"data.root={data_root}", root=tmp_path, without=package)
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(rf"{package}.* is not installed: pip install 'fashion-vgg\[analyze\]' adds .*\n", done.stderr)
     names = {path.stem for path in only(tmp_path, "outputs/analyze/*/*").glob("*.png")}

@@ -19,7 +19,7 @@ from playwright.sync_api import Page, Request, expect
 import fashion_vgg as package
 from fashion_vgg.data import fashion_mnist
 from tests.conftest import Command
-from tests.helpers.browser import chromium
+from tests.helpers.browser import open_page
 from tests.processes.process import Process
 
 ANKLE_BOOT = 0
@@ -51,10 +51,7 @@ def boot(data_root: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def page() -> Iterator[Page]:
-    with chromium() as browser:
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.set_default_timeout(60_000)
-        expect.set_options(timeout=60_000)
+    with open_page(1280) as page:
         yield page
 
 
@@ -189,7 +186,6 @@ def test_an_address_of_another_computer_is_one_line(fashion_vgg: Command) -> Non
     assert (done.returncode, done.stderr) == (2, problem)
 
 
-def test_missing_gradio_is_one_line(fashion_vgg: Command, tmp_path: Path) -> None:
-    (tmp_path / "gradio.py").write_text("raise ModuleNotFoundError('No module named gradio', name='gradio')")
-    done = fashion_vgg("serve", "port=0", root=tmp_path, env={"PYTHONPATH": str(tmp_path)})
+def test_missing_gradio_is_one_line(fashion_vgg: Command) -> None:
+    done = fashion_vgg("serve", "port=0", without="gradio")
     assert (done.returncode, done.stderr) == (2, "gradio is not installed: pip install 'fashion-vgg[serve]'.\n")

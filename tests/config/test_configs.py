@@ -47,8 +47,9 @@ def test_every_config_instantiates(group: str, option: str, tmp_path: Path, monk
     split = ["data.val_size=600"] if option in ("early_stopping", "plateau") else []
     cfg = composed("train", f"{group}={option}", f"output_dir={tmp_path}", *split)
     validation.check(cfg)
-    if group == "trainer" and option in ("gpu", "mps") and not torch.cuda.is_available():
-        with pytest.raises(UserError, match="no GPU found"):
+    gpu = torch.accelerator.current_accelerator(check_available=True)
+    if group == "trainer" and option in ("gpu", "mps") and (gpu is None or option not in ("gpu", gpu.type)):
+        with pytest.raises(UserError, match="the GPU is of the type" if gpu else "no GPU found"):
             build.check_components(cfg)
         return
     build.check_components(cfg)

@@ -69,7 +69,6 @@ def trained(cfg: DictConfig, checkpoint: Path | None, *callbacks: L.Callback) ->
     return state | {"averaged": classifier.state_dict()}
 
 
-@pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec:FutureWarning")
 @pytest.mark.filterwarnings("ignore:.*exists and is not empty")
 @pytest.mark.parametrize(
     ("more", "steps", "twice", "few"),
@@ -131,7 +130,6 @@ def short(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return ["data.val_size=1000", "trainer.limit_train_batches=2"]
 
 
-@pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec:FutureWarning")
 @pytest.mark.filterwarnings("ignore:.*exists and is not empty")
 def test_a_moved_run_keeps_its_best_checkpoint(data_root: Path, tmp_path: Path, short: list[str]) -> None:
     trained(configured(tmp_path / "old", data_root, short), None)
@@ -141,7 +139,6 @@ def test_a_moved_run_keeps_its_best_checkpoint(data_root: Path, tmp_path: Path, 
     assert str(tmp_path / "new" / "best.ckpt") in recorder.best
 
 
-@pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec:FutureWarning")
 @pytest.mark.filterwarnings("ignore:.*exists and is not empty")
 def test_early_stopping_holds_after_resuming(data_root: Path, tmp_path: Path, short: list[str]) -> None:
     cfg = configured(tmp_path / "run", data_root, short)

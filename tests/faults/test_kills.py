@@ -88,6 +88,7 @@ def test_resume_auto_continues_an_unfinished_run_of_the_same_command(
         ("SIGTERM", 143),
         pytest.param("SIGINT", 130, marks=in_the_long_set),
         pytest.param("SIGUSR1", 138, marks=in_the_long_set),
+        pytest.param("SIGUSR2", 140, marks=in_the_long_set),
     ],
 )
 def test_a_signal_loses_no_step(
@@ -100,7 +101,7 @@ def test_a_signal_loses_no_step(
     name: str,
     status: int,
 ) -> None:
-    number = times(1, 10 if name != "SIGUSR1" else 4)
+    number = times(1, 4 if name.startswith("SIGUSR") else 10)
     attempt = stops = 0
     while stops < number:
         run = training(tmp_path / str(attempt) / "run", [*small, "checkpoint.every_minutes=60"])

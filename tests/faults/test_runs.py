@@ -75,8 +75,6 @@ def test_a_diverged_training_keeps_its_last_good_checkpoint(
     survived("a diverged training names the step, its learning rate and the last good checkpoint", 1, 1)
 
 
-@pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec:FutureWarning")
-@pytest.mark.filterwarnings("ignore:.*does not have many workers")
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 @pytest.mark.parametrize("wrong", [1, 5, 8])
 def test_the_diverged_step_is_named(data_root: Path, tmp_path: Path, value: float, wrong: int) -> None:
@@ -155,7 +153,10 @@ def test_a_loader_process_that_dies_or_hangs_is_reported(
 
 
 @in_the_long_set
-@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
+@pytest.mark.parametrize(
+    ("signum", "status"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138), (signal.SIGUSR2, 140)],
+)
 def test_a_signal_to_the_whole_process_group_loses_no_step(
     undisturbed: Training,
     small: list[str],

@@ -18,12 +18,14 @@ from tests.faults.conftest import MakeTraining, in_the_long_set
 CHECKOUT = Path(__file__).parents[2]
 
 
-def pinned(package: str) -> str:
-    """The lock's entry of a package, with its hashes."""
+def test_every_package_of_the_lock_has_hashes() -> None:
     lock = (CHECKOUT / "requirements.lock").read_text()
-    found = re.search(rf"^{package}==(?:.*\\\n)+.*\n", lock, re.MULTILINE)
-    assert found
-    return found[0]
+    packages = re.findall(r"^[\w.-]+==", lock, re.MULTILINE)
+    assert len(packages) > 100
+    assert len(re.findall(r"^[\w.-]+==\S+(?: ;.*)? \\\n    --hash=sha256:[0-9a-f]{64}\b", lock, re.MULTILINE)) == len(
+        packages
+    )
+    assert "--require-hashes" in (CHECKOUT / "scripts/environment.sh").read_text()
 
 
 def uv() -> str:
@@ -32,26 +34,37 @@ def uv() -> str:
     return found
 
 
+def write_wheel(path: Path) -> None:
+    """A package with one empty module."""
+    info = f"{path.name.partition('-py3')[0]}.dist-info"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr("tiny.py", "")
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
+        wheel.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr(f"{info}/RECORD", f"tiny.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
+
+
 def test_a_tampered_wheel_is_refused(tmp_path: Path, survived: Survived) -> None:
-    lock = tmp_path / "lock"
-    lock.write_text(pinned("markdown"))
-    wheels = tmp_path / "wheels"
-    download = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(wheels), "-r", str(lock)]
-    fetched = subprocess.run([*download, "--require-hashes"], capture_output=True, text=True)
-    if fetched.returncode:
-        pytest.skip("needs a package index")
-    [wheel] = wheels.glob("*.whl")
-    target = ["--target", str(tmp_path / "site"), "--find-links", str(wheels), "--no-index", "--no-cache", "--no-deps"]
-    install = [uv(), "pip", "install", "--quiet", "--require-hashes", "-r", str(lock), *target]
+    """By the installer and the option of scripts/environment.sh."""
+    wheel, lock, site = tmp_path / "tiny-1.0-py3-none-any.whl", tmp_path / "lock", tmp_path / "site"
+    write_wheel(wheel)
     good = wheel.read_bytes()
+    lock.write_text(f"tiny==1.0 --hash=sha256:{hashlib.sha256(good).hexdigest()}\n")
+    offline = ["--find-links", str(tmp_path), "--no-index", "--no-cache", "--target", str(site)]
+    install = [uv(), "pip", "install", "--quiet", "--require-hashes", "-r", str(lock), *offline]
     with zipfile.ZipFile(wheel, "a") as archive:  # still a valid wheel
         archive.writestr("more.py", "")
     refused = subprocess.run(install, capture_output=True, text=True)
     assert refused.returncode, refused
     assert "Hash mismatch" in refused.stderr
     assert hashlib.sha256(wheel.read_bytes()).hexdigest() in refused.stderr
+    assert not (site / "tiny.py").exists()
     wheel.write_bytes(good)
-    assert subprocess.run(install, capture_output=True).returncode == 0
+    done = subprocess.run(install, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (site / "tiny.py").exists()
     survived("the lock's hashes refuse a tampered wheel", 1, 1)
 
 

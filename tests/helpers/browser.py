@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 
 @contextmanager
@@ -24,3 +24,13 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=executable, chromium_sandbox=False)
         yield browser
         browser.close()
+
+
+@contextmanager
+def open_page(width: int) -> Iterator[Page]:
+    """A new page in a Chromium of its own, which waits up to a minute for what is expected of it."""
+    with chromium() as browser:
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        page.set_default_timeout(60_000)
+        expect.set_options(timeout=60_000)
+        yield page

@@ -10,6 +10,8 @@ from subprocess import CompletedProcess
 
 from tests.processes.process import ForkServer, Process
 
+COMMAND = ("-m", "fashion_vgg")
+
 
 class Command:
     """``fashion-vgg``: a call runs a command to its end, `start` returns at once."""
@@ -26,16 +28,19 @@ class Command:
         env: Mapping[str, str | None] | None = None,
         fork: bool = True,
         timeout: float = 240,
+        without: str | None = None,
     ) -> CompletedProcess[str]:
-        """Run a command to its end; the arguments are those of `start`."""
-        return self.start(*args, root=root, env=env, fork=fork).result(timeout)
+        """Run a command to its end, with the arguments of `start`; as if the package ``without`` were not installed."""
+        code = f"import sys; sys.modules[{without!r}] = None; from fashion_vgg.__main__ import main; main()"
+        program = ("-c", code) if without else COMMAND
+        return self.start(*args, root=root, env=env, program=program, fork=fork).result(timeout)
 
     def start(
         self,
         *args: str,
         root: Path | None = None,
         env: Mapping[str, str | None] | None = None,
-        program: Sequence[str] = ("-m", "fashion_vgg"),
+        program: Sequence[str] = COMMAND,
         fork: bool = True,
         stdout: int | None = None,
     ) -> Process:

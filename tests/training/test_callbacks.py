@@ -13,12 +13,6 @@ from fashion_vgg.models import VGG
 from fashion_vgg.training import ImageClassifier
 from tests.helpers import small_datamodule
 
-# See `training.build.configure_lightning_logging`.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-]
-
 CALLBACKS = [item for item in vars(training).values() if isinstance(item, type) and issubclass(item, L.Callback)]
 
 

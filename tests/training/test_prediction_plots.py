@@ -12,12 +12,6 @@ from fashion_vgg.data.fashion_mnist import CLASS_NAMES
 from fashion_vgg.training import PredictionPlots
 from tests.helpers import small_classifier, small_datamodule, trainer_for
 
-# See `training.build.configure_lightning_logging`.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-]
-
 
 def test_the_mistakes_are_those_of_the_highest_confidence(
     data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

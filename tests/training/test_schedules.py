@@ -14,11 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from fashion_vgg.training.schedules import Interval
 from tests.helpers import composed, small_classifier, small_datamodule, trainer_for
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    pytest.mark.filterwarnings("ignore:A `OneCycleLR` scheduler is using 'interval'"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:A `OneCycleLR` scheduler is using 'interval'")
 
 EPOCHS, STEPS = 3, 4
 

@@ -25,12 +25,6 @@ from fashion_vgg.training.callbacks.result_plot import plot_metrics
 from fashion_vgg.training.metrics import EpochMetrics
 from tests.helpers import each_reseeded, small_classifier, small_datamodule, trainer_for
 
-# See `training.build.configure_lightning_logging`.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-]
-
 ROUNDING = 2e-4
 """Relative rounding of a float32 loss: eps = 1.2e-7, times the square root of the longest sum, 25,088 products, times
 11 layers."""

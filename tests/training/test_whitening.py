@@ -3,7 +3,6 @@
 from functools import partial
 from pathlib import Path
 
-import pytest
 import torch
 from torch import Tensor
 
@@ -12,11 +11,6 @@ from fashion_vgg.models.whitening import WhiteningConv2d
 from fashion_vgg.training import ImageClassifier, Muon, Whitening
 from fashion_vgg.training.callbacks.whitening import IMAGES
 from tests.helpers import small_datamodule, trainer_for
-
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-]
 
 
 def filters_after_training(net: VGG, data_root: Path, folder: Path) -> Tensor:

@@ -51,10 +51,12 @@ def check_components(cfg: DictConfig) -> None:
     """Replace a precision of ``auto`` by the machine's, and build the network and the optimizer without memory.
 
     Raises:
-        UserError: a setting does not fit, or there is no GPU; found before the data is loaded.
+        UserError: a setting does not fit, or there is no such GPU; found before the data is loaded.
     """
-    if cfg.trainer.accelerator in ("gpu", "cuda", "mps") and not torch.accelerator.is_available():
-        raise UserError(f"trainer.accelerator={cfg.trainer.accelerator} does not fit: no GPU found; use cpu or auto.")
+    wanted, gpu = cfg.trainer.accelerator, torch.accelerator.current_accelerator(check_available=True)
+    if wanted in ("gpu", "cuda", "mps") and (gpu is None or wanted not in ("gpu", gpu.type)):
+        found = f"the GPU is of the type {gpu.type}" if gpu else "no GPU found"
+        raise UserError(f"trainer.accelerator={wanted} does not fit: {found}; use cpu or auto.")
     if cfg.trainer.precision == "auto":
         cfg.trainer.precision = precision.choose(cfg.trainer.accelerator)
         targets.check(cfg)  # again: an interpolation of the precision may name another class now
