@@ -45,7 +45,7 @@ def test_losses_on_the_gpu_match_the_cpu() -> None:
         net = VGG(d2l.VGG11, ratio=4, image_size=96, dropout=0.0).to(device)
         batches = list(zip(x.to(device).split(8), y.to(device).split(8), strict=True))
         losses.append(d2l.train(net, batches, lr=0.05)[0])
-    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)  # cuDNN's convolutions round factors to TF32, 2^-11
 
 
 def test_a_training_finds_the_gpu(train: Run, tmp_path: Path) -> None:
