@@ -37,8 +37,9 @@ def weights_file(path: Path) -> Path:
         if (path / name).exists():
             return path / name
     if (path / CONFIG).exists():
-        elsewhere = Path(str(recorded_config(path)["checkpoint"]["folder"]), "last.ckpt")
-        if elsewhere.exists():
+        settings = recorded_config(path)
+        elsewhere = Path(str(settings["checkpoint"]["folder"]), "last.ckpt")
+        if str(elsewhere.parent) != settings.get("output_dir") and elsewhere.exists():  # not of a copied folder
             return elsewhere
     raise UserError(f"{path} has no checkpoint. If it is an interrupted run, resume it: {resume_command(path)}")
 
