@@ -128,7 +128,7 @@ def test_a_batch_too_large_for_memory_is_reported_with_one_that_fits(
 
 @in_the_long_set
 @pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
-def test_a_loader_process_that_dies_or_hangs_is_reported(
+def test_a_dataloader_worker_that_dies_or_hangs_is_reported(
     undisturbed: Training,
     small: list[str],
     training: MakeTraining,

@@ -20,11 +20,9 @@ CHECKOUT = Path(__file__).parents[2]
 
 def test_every_package_of_the_lock_has_hashes() -> None:
     lock = (CHECKOUT / "requirements.lock").read_text()
-    packages = re.findall(r"^[\w.-]+==", lock, re.MULTILINE)
+    packages = re.findall(r"^[\w.-]+==.*", lock, re.MULTILINE)
     assert len(packages) > 100
-    assert len(re.findall(r"^[\w.-]+==\S+(?: ;.*)? \\\n    --hash=sha256:[0-9a-f]{64}\b", lock, re.MULTILINE)) == len(
-        packages
-    )
+    assert re.findall(r"^([\w.-]+==.*)\n    --hash=sha256:[0-9a-f]{64}\b", lock, re.MULTILINE) == packages
     assert "--require-hashes" in (CHECKOUT / "scripts/environment.sh").read_text()
 
 

@@ -72,8 +72,8 @@ def with_quoted_path(override: str) -> str:
         return override
     value = os.path.expanduser(value)  # noqa: PTH111 # a shell expands no tilde after a dotted key, and Hydra has none
     parents = (value, *map(str, Path(value).parents))
-    special = _SPECIAL.search(value)
-    if any(_exists(path) for path in parents if _SPECIAL.search(path)) or (not special and _UNKNOWN.search(value)):
+    below_special = any(_SPECIAL.search(path) and _exists(path) for path in parents)
+    if below_special or (_UNKNOWN.search(value) and not _SPECIAL.search(value)):
         value = quoted(value)
     override = f"{key}={value}"
     if key in _OUTPUT_FOLDERS and "\\${" in override:

@@ -46,14 +46,14 @@ def check(cfg: DictConfig, modules: Sequence[str] = MODULES) -> None:
     allowed = {*modules, *os.environ.get(TRUSTED, "").split(",")}
     for key, target in _targets(cfg):
         module, _, name = str(target).rpartition(".")
-        if module in allowed and not re.fullmatch("[A-Z][A-Za-z0-9]*", name):
-            raise UserError(
-                f"{key}={target} does not fit: use a class, such as one of your own that calls this function."
-            )
         if module not in allowed:
             raise UserError(
                 f"{key}={target} does not fit: a configuration may instantiate classes of {', '.join(modules)}.\n"
                 f"To allow a module of your own, name it in the environment: {TRUSTED}={module or '<module>'}."
+            )
+        if not re.fullmatch("[A-Z][A-Za-z0-9]*", name):
+            raise UserError(
+                f"{key}={target} does not fit: use a class, such as one of your own that calls this function."
             )
 
 

@@ -36,9 +36,11 @@ class DivergenceGuard(L.Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         metrics: Any = pl_module.train_metrics
         loss = float(metrics.compute()["train/loss"])
+        if trainer.num_training_batches < MIN_STEPS or not trainer.is_global_zero:
+            return
         classes = len(trainer.datamodule.train_set.tensors[1].unique())  # type: ignore[attr-defined]
         guessing = math.log(classes)
-        if loss > 0.98 * guessing and trainer.num_training_batches >= MIN_STEPS and trainer.is_global_zero:
+        if loss > 0.98 * guessing:
             message = f"train/loss {loss:.3f} after epoch {trainer.current_epoch + 1} is no better than guessing"
             log.warning("%s (%.3f): the network does not learn; try another optimizer.lr.", message, guessing)
 
