@@ -35,7 +35,7 @@ def test_recorded_overrides_are_replaced_by_those_given_again(tmp_path: Path) ->
     words = expand(f"resume={run}", "seed=2", "trainer.max_steps=9", "--cfg", "job")
     assert words[:5] == ["model=vgg11", "~logger", "seed=2", "trainer.max_steps=9", "--cfg"]
     assert words[6:] == [f"resume='{run}'", f"hydra.run.dir='{run}'", "hydra.output_subdir=null"]
-    assert expand(*words) == words  # Lightning starts further processes with the expanded command line
+    assert expand(*words) == words  # Lightning starts the other ranks with the expanded command line
 
 
 def test_a_relative_path_and_a_checkpoint_in_the_folder_name_the_run_too(

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import lightning as L
 import pytest
+from torch import nn
 from torch.optim import SGD
 
 from fashion_vgg import training
+from fashion_vgg.errors import UserError
 from fashion_vgg.models import VGG
-from fashion_vgg.training import ImageClassifier
+from fashion_vgg.training import FirstLayerFilters, ImageClassifier, WeightHistograms
 from tests.helpers import small_datamodule
 
 CALLBACKS = [item for item in vars(training).values() if isinstance(item, type) and issubclass(item, L.Callback)]
@@ -59,3 +61,28 @@ def test_a_callback_needs_no_config_and_no_other_callback(
     trainer.fit(classifier, data)
     trainer.test(classifier, data)
     assert trainer.global_step == 6
+
+
+@pytest.mark.parametrize(
+    ("callback", "logger", "message"),
+    [
+        (WeightHistograms, False, "WeightHistograms writes to TensorBoard"),
+        (FirstLayerFilters, False, "FirstLayerFilters writes to TensorBoard"),
+        (FirstLayerFilters, True, "Sequential has no convolution"),
+    ],
+)
+def test_a_plot_that_cannot_be_drawn_is_refused_before_training(
+    data_root: Path, tmp_path: Path, callback: type[L.Callback], logger: bool, message: str
+) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10))
+    trainer = L.Trainer(
+        accelerator="cpu",
+        callbacks=[with_required_arguments(callback, tmp_path)],
+        default_root_dir=tmp_path,
+        logger=logger,
+        max_epochs=1,
+        limit_train_batches=1,
+    )
+    with pytest.raises(UserError, match=message):
+        trainer.fit(ImageClassifier(net, partial(SGD, lr=0.05)), small_datamodule(data_root))
+    assert trainer.global_step == 0

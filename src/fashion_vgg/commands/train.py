@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 def expand(argv: Sequence[str]) -> list[str]:
-    """Add the recorded overrides of a run or a sweep that is resumed, and those of a training's further processes."""
+    """Add the recorded overrides of a run or a sweep that is resumed, and those of a training's other ranks."""
     return launch.expand(command_line.expand(sweep_folder.resumed(resume.expand(argv))))
 
 

@@ -1,6 +1,6 @@
 """Runs a sweep's job that trains in several processes as a command of its own.
 
-The further processes of a training repeat its command line, which in a sweep would start the whole sweep again. They
+The other ranks of a training repeat its command line, which in a sweep would start the whole sweep again. They
 also need the environment of a process that has trained nothing yet. Therefore the job's own process is started with the
 job's overrides alone. It is killed if the sweep's process dies, as the other jobs are.
 """

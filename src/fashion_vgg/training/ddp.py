@@ -35,7 +35,7 @@ class DDPStrategy(strategies.DDPStrategy):
 
 
 class _Launcher(_SubprocessScriptLauncher):
-    """Starts the further processes, unless torchrun or SLURM did, and ends them with the first one.
+    """Starts the other ranks, unless torchrun or SLURM did, and ends them with rank 0.
 
     Lightning's kills the first process, too, when another one dies.
     """
