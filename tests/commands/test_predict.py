@@ -131,6 +131,16 @@ def test_a_picture_is_read_from_the_standard_input(fashion_vgg: Command, picture
     assert done.stdout.splitlines()[1].split()[::7] == ["ankle", "-"]
 
 
+@pytest.mark.filterwarnings("error:The .srun. command is available")
+def test_a_network_loads_silently_on_a_machine_with_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning advises to use `srun` wherever it is on the PATH."""
+    srun = tmp_path / "srun"
+    srun.write_text("#!/bin/sh\n")
+    srun.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    package.load("speedrun")
+
+
 def test_python_takes_paths_pil_images_arrays_and_tensors(pictures: Path, test_set: tuple[Tensor, Tensor]) -> None:
     network = package.load("speedrun")
     path = pictures / "0.png"

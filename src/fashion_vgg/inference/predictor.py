@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from hydra.utils import instantiate
 from lightning.fabric import Fabric
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
@@ -62,7 +63,7 @@ class Predictor:
         self.net = net.eval()
         self.preprocess = Preprocess(**card["preprocessing"])
         self.classes: Sequence[str] = card["classes"]
-        self._fabric = Fabric(devices=1, precision=precision)
+        self._fabric = Fabric(devices=1, precision=precision, plugins=[LightningEnvironment()])
         self._forward = self._fabric.setup_module(net)
         self._check_classes()
 
