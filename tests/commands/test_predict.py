@@ -19,7 +19,7 @@ from fashion_vgg.checkpoints import published
 from fashion_vgg.data import fashion_mnist
 from fashion_vgg.inference import predictor, sources
 from tests.conftest import Command
-from tests.helpers import read_summary, trained
+from tests.helpers import path_with_srun, read_summary, trained
 
 COLUMNS = ("class", "probability")
 
@@ -133,11 +133,7 @@ def test_a_picture_is_read_from_the_standard_input(fashion_vgg: Command, picture
 
 @pytest.mark.filterwarnings("error:The .srun. command is available")
 def test_a_network_loads_silently_on_a_machine_with_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lightning advises to use `srun` wherever it is on the PATH."""
-    srun = tmp_path / "srun"
-    srun.write_text("#!/bin/sh\n")
-    srun.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("PATH", path_with_srun(tmp_path))
     package.load("speedrun")
 
 

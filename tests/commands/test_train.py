@@ -22,7 +22,7 @@ from fashion_vgg.data import FashionMNISTDataModule
 from fashion_vgg.reference import d2l
 from fashion_vgg.training.tensorboard import tag
 from tests.conftest import Command
-from tests.helpers import accuracy_by_hand, each_reseeded, only, read_summary, weights
+from tests.helpers import accuracy_by_hand, each_reseeded, only, path_with_srun, read_summary, weights
 
 METRICS = {"train/loss", "train/acc", "test/loss", "test/acc", "lr", "images_per_sec"}
 
@@ -355,12 +355,7 @@ def test_every_precision_trains(fashion_vgg: Command, tiny: list[str], tmp_path:
 
 @pytest.mark.long
 def test_it_is_silent_on_a_machine_with_slurm(fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
-    """Lightning advises to use `srun` wherever it is on the PATH."""
-    srun = tmp_path / "bin" / "srun"
-    srun.parent.mkdir()
-    srun.write_text("#!/bin/sh\n")
-    srun.chmod(0o755)
-    env = {"PATH": f"{srun.parent}:{os.environ['PATH']}"}
+    env = {"PATH": path_with_srun(tmp_path)}
     done = fashion_vgg("train", *tiny, "trainer.max_steps=1", root=tmp_path, env=env)
     assert (done.returncode, done.stderr) == (0, "")
 

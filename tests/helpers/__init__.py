@@ -2,7 +2,7 @@
 
 from tests.helpers.compare import TIMES, assert_equal, assert_same, curves
 from tests.helpers.configs import composed, member
-from tests.helpers.local import free_ports, memory_growth_below, wait_until
+from tests.helpers.local import free_ports, memory_growth_below, path_with_srun, wait_until
 from tests.helpers.runs import accuracy_by_hand, finish, leave, only, read_summary, trained, weights
 from tests.helpers.training import each_reseeded, small_classifier, small_datamodule, trainer_for
 
@@ -20,6 +20,7 @@ __all__ = [
     "member",
     "memory_growth_below",
     "only",
+    "path_with_srun",
     "read_summary",
     "small_classifier",
     "small_datamodule",

@@ -1,5 +1,6 @@
-"""Ports, waiting, and the memory of this process."""
+"""Ports, waiting, commands on the PATH, and the memory of this process."""
 
+import os
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -33,3 +34,11 @@ def memory_growth_below(limit: float) -> Iterator[None]:
     before = process_memory()
     yield
     assert process_memory("VmHWM") - before < limit
+
+
+def path_with_srun(folder: Path) -> str:
+    """A PATH with a command `srun` in the folder, which Lightning advises to use wherever it is on the PATH."""
+    srun = folder / "srun"
+    srun.write_text("#!/bin/sh\n")
+    srun.chmod(0o755)
+    return f"{folder}:{os.environ['PATH']}"

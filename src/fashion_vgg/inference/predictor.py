@@ -63,6 +63,7 @@ class Predictor:
         self.net = net.eval()
         self.preprocess = Preprocess(**card["preprocessing"])
         self.classes: Sequence[str] = card["classes"]
+        # One process, also in a task of SLURM or torchrun.
         self._fabric = Fabric(devices=1, precision=precision, plugins=[LightningEnvironment()])
         self._forward = self._fabric.setup_module(net)
         self._check_classes()
