@@ -74,6 +74,18 @@ def test_auto_is_the_newest_unfinished_run_of_the_same_overrides(
     assert f"hydra.run.dir='{wanted}'" in expand(*argv, "--config-name", "train")
 
 
+def test_auto_in_a_named_folder_is_the_run_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASHION_VGG_ROOT", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    leave(tmp_path / "outputs" / "train" / "2026-01-01" / "10-00-00", ["seed=1"])
+    run, words = tmp_path / "runs" / "a,seed=1", ["seed=1", "hydra.run.dir='runs/a,seed=1'", "resume=auto"]
+    assert expand(*words) == words[:2], "a new run"
+    leave(run, ["seed=1"])
+    assert value_of(expand(*words), "hydra.run.dir") == str(run)
+    (run / run_folder.SUMMARY).touch()
+    assert expand(*words) == words[:2], "it is finished"
+
+
 def test_auto_finds_a_run_whose_overrides_hydra_records_with_quotes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

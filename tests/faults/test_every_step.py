@@ -10,7 +10,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
 
-from fashion_vgg.checkpoints import signals
+from fashion_vgg.checkpoints import restore, signals
 from fashion_vgg.training import History
 from fashion_vgg.training.build import build_classifier, build_trainer, configure_lightning_logging
 from tests.conftest import WITHOUT_PLOTS, Survived
@@ -62,7 +62,9 @@ def trained(cfg: DictConfig, checkpoint: Path | None, *callbacks: L.Callback) ->
     """Train, and return the last checkpoint and the averaged weights."""
     Path(cfg.output_dir).mkdir(exist_ok=True)
     torch.manual_seed(0)
-    trainer = build_trainer(cfg, History(cfg.output_dir), instantiate(cfg.checkpoint), *callbacks)
+    trainer = build_trainer(
+        cfg, History(cfg.output_dir), restore.CheckRestored(), instantiate(cfg.checkpoint), *callbacks
+    )
     classifier = build_classifier(cfg)
     trainer.fit(classifier, instantiate(cfg.data), ckpt_path=checkpoint)
     state: dict[str, Any] = torch.load(Path(cfg.output_dir, "last.ckpt"), weights_only=True)
@@ -74,12 +76,12 @@ def trained(cfg: DictConfig, checkpoint: Path | None, *callbacks: L.Callback) ->
     ("more", "steps", "twice", "few"),
     [
         ([], 48, 3, slice(14, 17)),
+        (["model=vgg5_whitening", "optimizer=muon"], 48, 3, slice(15, 17)),
         *(
             pytest.param(*case, marks=in_the_long_set)
             for case in (
                 (["trainer.accumulate_grad_batches=2", "trainer.val_check_interval=5"], 24, 0, slice(1, 4)),
                 (["data.num_workers=2"], 48, 3, slice(13, 16)),
-                (["model=vgg5_whitening", "optimizer=muon"], 48, 3, slice(15, 17)),
                 (["trainer.val_check_interval=0.5"], 48, 3, slice(6, 9)),
                 (["scheduler=cosine"], 48, 3, slice(15, 17)),
                 (PLATEAU, 48, 3, slice(15, 17)),

@@ -101,8 +101,10 @@ def _keys(node: Any) -> Any:
 
 def _problem(optimizer: Optimizer) -> str | None:
     """What is wrong with the state of an optimizer."""
+    # Restoring adds "differentiable" to the defaults of any optimizer, which may not have it in its groups.
+    names = [name for name in optimizer.defaults if name != "differentiable"]
     for group in optimizer.param_groups:
-        for name in optimizer.defaults:
+        for name in names:
             if name not in group or not _is_finite(group[name]):
                 return f"{name} of its optimizer is missing or no finite number"
     for parameter, state in optimizer.state.items():

@@ -2,7 +2,7 @@
 
 ``resume=<folder>`` continues a run in its folder, under the overrides recorded there. ``resume=<file>`` continues from
 a checkpoint: in its run's folder, or in a new one if it is in none. ``resume=auto`` continues the newest unfinished run
-of the same overrides, or starts one.
+of the same overrides, or that of ``hydra.run.dir``, or starts one.
 """
 
 import logging
@@ -163,10 +163,14 @@ def _run_folder(path: Path) -> Path | None:
 
 
 def _newest_unfinished(own: Sequence[str]) -> Path | None:
-    """The newest run of the same overrides that no process trains; it is locked, so that no other one resumes it."""
+    """The newest run of the same overrides that no process trains; it is locked, so that no other one resumes it.
+
+    With ``hydra.run.dir``, the run in that folder alone.
+    """
     given = [word for word in own if word.startswith("~") or ("=" in word and not word.startswith("-"))]
     wanted = sorted(word for word in given if not key_of(word).startswith("hydra"))
-    runs = (run_folder.outputs_folder() / "train").glob("*/*")
+    named = value_of(own, "hydra.run.dir")
+    runs = [Path(named).absolute()] if named else (run_folder.outputs_folder() / "train").glob("*/*")
     for folder in sorted(runs, key=run_folder.started, reverse=True):
         unfinished = (folder / CONFIG).exists() and not (folder / run_folder.SUMMARY).exists()
         if unfinished and _overrides_or_none(folder) == wanted and _claim(folder):
