@@ -50,24 +50,40 @@ class OptunaSweeper(Sweeper):
         """Run the missing trials, ``n_jobs`` at once."""
         from fashion_vgg.errors import UserError
 
+        self._check_settings()
         self._check_classes()
         fixed, space = self._parse([*self._configured_space(), *arguments])
         if not space:
             raise UserError("There is nothing to search: choose sweep=search, or give a range, key=interval(0.1,1).")
         if not self._config.data.val_size:
             raise UserError("A search needs a validation split for its objective: add data.val_size=5000.")
-        Path(self._config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
+        folder = Path(self._config.hydra.sweep.dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        _check_ended(folder)
         study = self._study()
         self._enqueue_interrupted(study)
         number = len(study.trials)
         for _ in range(0, self._missing(study), self.n_jobs):
-            trials = [study.ask(space) for _ in range(min(self.n_jobs, self._missing(study)))]
+            trials = [_ask(study, space) for _ in range(min(self.n_jobs, self._missing(study)))]
             jobs = [[*fixed, *_overrides(trial), f"sweep.trial={trial.number}"] for trial in trials]
             returns = self._launcher.launch(jobs, initial_job_idx=number)
             for trial, job in zip(trials, returns, strict=True):
                 _finish(study, trial, job)
             number += len(trials)
         self._log_best(study)
+
+    def _check_settings(self) -> None:
+        """Raise UserError if no trials would run at once, or if the search would look for the worst one."""
+        from fashion_vgg.config.monitors import METRICS
+        from fashion_vgg.errors import UserError
+        from fashion_vgg.runs.comparison import lower_is_better
+
+        if self.n_jobs < 1:
+            raise UserError(f"A search with n_jobs={self.n_jobs}: use an integer of at least 1.")
+        objective = self._config.sweep.objective
+        wanted = "minimize" if lower_is_better(objective) else "maximize"
+        if objective in METRICS and self.direction != wanted:
+            raise UserError(f"sweep.objective={objective} needs hydra.sweeper.direction={wanted}.")
 
     def _check_classes(self) -> None:
         """Raise UserError if Optuna has no such sampler or pruner, or if it rejects its arguments."""
@@ -132,8 +148,29 @@ class OptunaSweeper(Sweeper):
             log.info("Best of %d trials: %s %.4f with %s", len(finished), objective, best.value, words)
 
 
+def _check_ended(folder: Path) -> None:
+    """Raise UserError if another process, such as a SLURM job of an earlier call, trains one of the trials."""
+    from fashion_vgg.errors import UserError
+    from fashion_vgg.runs.run import find_runs
+
+    if running := [run.folder.name for run in find_runs(folder) if run.status == "running"]:
+        raise UserError(
+            f"Another process is still training {', '.join(running)}: continue the search when it has ended."
+        )
+
+
+def _ask(study: Any, space: dict[str, Any]) -> Any:
+    """A new trial of a study."""
+    from fashion_vgg.errors import UserError
+
+    try:
+        return study.ask(space)
+    except ValueError as error:
+        raise UserError(f"The study has another space: {error} Use its choices, or a new hydra.sweep.dir.") from error
+
+
 def _distribution(override: Override) -> Any:
-    """An interval is searched as floats, or as integers if both ends are; anything else as choices."""
+    """An interval is searched as floats, ``int(interval(1,4))`` as integers; anything else as choices."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     from fashion_vgg.errors import UserError

@@ -64,6 +64,8 @@ INVALID = [
     ("init_weights", 3, "null or a text"),
     ("data.std", 0, "a number above 0"),
     ("in_channels", 0, "an integer of at least 1"),
+    ("callbacks.best.monitor", "val/loss", "val/acc"),
+    ("callbacks.best.save_top_k", 3, "1"),
 ]
 
 
@@ -127,6 +129,11 @@ def test_the_most_similar_key_is_suggested(word: str, nearest: str) -> None:
 
 def test_nothing_is_suggested_for_an_unlike_word() -> None:
     assert suggestions.suggestion("xyzzy", domains.DOMAINS) == ""
+
+
+def test_the_best_checkpoint_is_in_its_runs_folder() -> None:
+    with pytest.raises(UserError, match=r"callbacks\.best\.dirpath=y does not fit output_dir=x: set output_dir"):
+        validation.check(composed("train", "callbacks.best.dirpath=y", "output_dir=x"))
 
 
 @pytest.mark.parametrize("key", ["model.in_channels", "data.channels", "data.image_size"])

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import re
 import signal
@@ -11,18 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 
+from fashion_vgg.checkpoints import run_folder
 from fashion_vgg.config import error_messages
 from fashion_vgg.config.app import CONF
 from fashion_vgg.config.overrides import key_of, quoted
 from fashion_vgg.errors import UserError
 from fashion_vgg.runs.run import Run, find_runs
-from fashion_vgg.sweeps import command_line, multirun, record, sweep_folder
+from fashion_vgg.sweeps import command_line, job_process, multirun, record, sweep_folder
 from tests.conftest import Command
-from tests.helpers import TIMES, curves
+from tests.helpers import TIMES, curves, leave
 
 pytestmark = pytest.mark.long
 
@@ -203,6 +206,20 @@ def test_parallel_jobs_are_assigned_the_gpus_in_turn(monkeypatch: pytest.MonkeyP
     assert [gpus(number, 1) for number in range(5)] == [[0], [1], [2], [3], [0]]
     assert [gpus(number, 2) for number in range(3)] == [[0, 1], [2, 3], [0, 1]]
     assert gpus(1, 1, jobs=1) == gpus(1, [3]) == gpus(1, "auto") == []
+    assert job_process.visible_devices([0, 2]) == "0,2"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,GPU-7a")
+    assert job_process.visible_devices([0, 2]) == "4,GPU-7a"
+    monkeypatch.setenv(job_process.SWEEP, "sweep")  # a job's own process, which sees its GPUs alone
+    assert gpus(0, 2) == []
+
+
+def test_a_diverged_job_is_the_worst_of_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_folder.write_outcome(tmp_path, "diverged", "The loss is nan.")
+    for worst, direction, expected in ((None, "maximize", 0), (None, "minimize", math.inf), (0.1, "maximize", 0.1)):
+        hydra = OmegaConf.create({"sweeper": {"direction": direction}})
+        monkeypatch.setattr(HydraConfig, "get", lambda hydra=hydra: hydra)
+        cfg = OmegaConf.create({"sweep": {"worst": worst, "objective": "val/loss"}})
+        assert multirun.objective(cfg, tmp_path) == expected
 
 
 @pytest.mark.thorough
@@ -236,7 +253,8 @@ def test_a_missing_extra_is_named(fashion_vgg: Command, tiny: list[str], tmp_pat
 class TestExpand:
     def test_the_sweeps_overrides_and_folder_are_added(self, tmp_path: Path) -> None:
         recorded = ["model=vgg11", "optimizer.lr=0.1,0.2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=4"]
-        (tmp_path / record.RECORD).write_text(json.dumps([*recorded, "sweep.fail_fast=true"]))
+        recorded += ["sweep=search", "sweep.objective=val/loss", "sweep.fail_fast=true"]
+        (tmp_path / record.RECORD).write_text(json.dumps(recorded))
         words = sweep_folder.resumed([f"sweep.resume={tmp_path}", "optimizer.lr=0.3"])
         folder = f"hydra.sweep.dir={quoted(str(tmp_path))}"
         assert words == ["-m", recorded[0], *recorded[2:], "optimizer.lr=0.3", folder]
@@ -267,6 +285,7 @@ class TestExpand:
             *("hydra.launcher.ray.init.address=ray://elsewhere:1", "hydra.launcher.ray.init.runtime_env=x"),
             *("hydra.sweeper.storage=mysql+evil://elsewhere", "hydra.launcher.comment=${oc.env:HOME}"),
             *("hydra.launcher.partition={_target_:os.system}", "~hydra.callbacks", "hydra.searchpath=[file:///evil]"),
+            *("+sweep.space.hydra.launcher.setup=[id]", "sweep=../evil", "sweep.trial=3"),
         ],
     )
     def test_a_setting_that_can_run_code_is_to_be_repeated(self, tmp_path: Path, word: str) -> None:
@@ -343,12 +362,49 @@ class TestOptuna:
         assert (done.returncode, done.stderr) == (0, "")
         assert [run.folder.name for run in find_runs(tmp_path / "study")] == ["gradient_clip_val=null"]
 
+    def test_a_search_is_resumed_with_its_space_and_its_failures(
+        self, fashion_vgg: Command, tiny: list[str], tmp_path: Path
+    ) -> None:
+        (tmp_path / "sweep").mkdir()
+        (tmp_path / "sweep/rates.yaml").write_text("defaults: [default]\nspace: {optimizer.lr: '1e9,1e9'}\n")
+        own = [f"--config-dir={tmp_path}", "hydra.sweeper.n_trials=1"]
+        done = fashion_vgg("train", "-m", *own, *tiny, *self.SEARCH, "sweep=rates", root=tmp_path)
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[0] == "1 job of the sweep failed:"
+        assert "Run only these again" not in done.stderr
+        again = fashion_vgg("train", "-m", own[0], "sweep.resume=study", "hydra.sweeper.n_trials=2", root=tmp_path)
+        assert again.returncode == 1
+        assert [trial.value for trial in self.study(tmp_path).trials] == [0, 0]
+        [run] = find_runs(tmp_path / "study")
+        assert run.status == "diverged"
+
+    def test_a_search_waits_for_trials_of_another_process(
+        self, fashion_vgg: Command, tiny: list[str], tmp_path: Path
+    ) -> None:
+        with run_folder.lock(leave(tmp_path / "study/lr=0.1", [])):
+            done = fashion_vgg("train", "-m", *tiny, *self.SEARCH, "sweep=search", root=tmp_path)
+        assert done.returncode == 2
+        assert done.stderr.startswith("Another process is still training lr=0.1: continue the search when it has")
+
+    def test_another_space_is_refused(self, fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
+        words = [*tiny, *self.SEARCH, "hydra.sweeper.n_trials=1", "trainer.max_epochs=1"]
+        assert fashion_vgg("train", "-m", *words, "model.ratio=4,8", root=tmp_path).returncode == 0
+        done = fashion_vgg("train", "-m", *words, "model.ratio=4,16", "hydra.sweeper.n_trials=2", root=tmp_path)
+        assert done.returncode == 2
+        assert done.stderr.startswith("The study has another space: CategoricalDistribution does not support")
+        assert len(done.stderr.splitlines()) == 1
+
     def test_a_mistake_in_a_search_is_refused(self, fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
         interval = "optimizer.lr=tag(log,interval(0,1))"
         for words, message in (
             ([interval], f"{interval} does not fit: "),
             (["sweep=search", "hydra.sweeper.sampler=TPE"], "hydra.sweeper.sampler=TPE does not fit: "),
             (["sweep=search", "hydra.sweeper.pruner=Median"], "hydra.sweeper.pruner=Median does not fit: "),
+            (["sweep=search", "hydra.sweeper.n_jobs=-1"], "A search with n_jobs=-1: use an integer"),
+            (
+                ["sweep=search", "sweep.objective=val/loss"],
+                "sweep.objective=val/loss needs hydra.sweeper.direction=min",
+            ),
         ):
             done = fashion_vgg("train", "-m", *tiny, *self.SEARCH, *words, root=tmp_path)
             assert done.returncode == 2
@@ -411,14 +467,33 @@ class TestCommandLine:
         assert "Common settings: data.root=" in table
         assert set(re.findall(r"ratio=\d seed=\d", table)) == {name.replace(",", " ") for name in names}
 
+    def test_a_sweep_of_a_config_names_its_jobs_after_it(
+        self, fashion_vgg: Command, tiny: list[str], tmp_path: Path
+    ) -> None:
+        (tmp_path / "experiment").mkdir()
+        params = "hydra: {sweeper: {params: {optimizer.lr: '0.1,0.2'}}}"
+        (tmp_path / "experiment/mine.yaml").write_text(f"# @package _global_\n{params}\n")
+        few = ["trainer.limit_train_batches=1", "trainer.limit_val_batches=1", "trainer.max_epochs=1"]
+        words = [f"--config-dir={tmp_path}", "hydra.mode=MULTIRUN", "experiment=mine", "seed=0,1"]
+        done = fashion_vgg("train", *words, *tiny, *few, root=tmp_path)
+        assert done.returncode == 0, done.stderr
+        [sweep] = tmp_path.glob("outputs/sweeps/*/*")
+        names = {run.folder.name for run in find_runs(sweep)}
+        assert names == {f"seed={seed},lr={rate}" for seed in (0, 1) for rate in (0.1, 0.2)}
+
     def test_a_finished_job_of_other_overrides_is_not_taken_for_this_one(
         self, fashion_vgg: Command, tiny: list[str], tmp_path: Path
     ) -> None:
         few = ["trainer.limit_train_batches=1", "trainer.max_epochs=1", "seed=0,1", f"hydra.sweep.dir={tmp_path}/sweep"]
-        assert fashion_vgg("train", "-m", *tiny, *few, root=tmp_path).returncode == 0
-        done = fashion_vgg("train", "-m", *tiny, *few, "optimizer.lr=0.2", root=tmp_path)
-        assert done.returncode == 2
-        expected = "seed=0 was finished with other overrides (optimizer.lr=0.2): use a new hydra.sweep.dir."
-        assert expected in done.stderr
+        assert fashion_vgg("train", "-m", *tiny, *few, "optimizer.lr=0.2", root=tmp_path).returncode == 0
+        recorded = (tmp_path / "sweep" / record.RECORD).read_text()
+        for words, expected in (
+            (["optimizer.lr=0.1"], "optimizer.lr=0.1: .*/sweep has finished jobs of other settings; leave it out, or"),
+            ([], r"seed=0 was finished with other overrides \(optimizer.lr=0.2\): use a new hydra.sweep.dir\."),
+        ):
+            done = fashion_vgg("train", "-m", *tiny, *few, *words, root=tmp_path)
+            assert done.returncode == 2
+            assert re.search(expected, done.stderr)
+            assert words == [] or (tmp_path / "sweep" / record.RECORD).read_text() == recorded
         assert (tmp_path / "sweep/seed=0/summary.json").exists()
         assert not list(tmp_path.rglob("outcome.json"))

@@ -19,7 +19,7 @@ from fashion_vgg.checkpoints.records import recorded_config, recorded_overrides
 from fashion_vgg.checkpoints.run_folder import CONFIG
 from fashion_vgg.checkpoints.text_files import RecordError
 from fashion_vgg.config import launch
-from fashion_vgg.config.overrides import flatten, key_of, quoted, value_of
+from fashion_vgg.config.overrides import MULTIRUN, flatten, key_of, quoted, value_of
 from fashion_vgg.errors import LockedError, UserError
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def expand(argv: Sequence[str]) -> list[str]:
     named = value_of(argv, "resume")
     if named in (None, "null"):
         return list(argv)
-    if {"-m", "--multirun"} & set(argv):
+    if set(MULTIRUN) & set(argv):
         raise UserError("resume continues a single run: leave out -m. sweep.resume=<folder> continues a sweep.")
     if named == "auto":
         own = [word for word in argv if not word.startswith("resume=")]

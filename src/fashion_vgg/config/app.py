@@ -43,7 +43,9 @@ OmegaConf.register_new_resolver("token", lambda: secrets.token_hex(3), use_cache
 # Cached: the folder of a sweep is named after the sweep's overrides, also in its jobs.
 OmegaConf.register_new_resolver("run_prefix", _run_prefix, use_cache=True, replace=True)
 OmegaConf.register_new_resolver(
-    "job_name", lambda overrides, keys, space: names.job_name(overrides, [*keys, *space]), replace=True
+    "job_name",
+    lambda overrides, *swept: names.job_name(overrides, [key for keys in swept for key in keys or ()]),
+    replace=True,
 )
 OmegaConf.register_new_resolver("joined", lambda items: ",".join(map(str, items)), replace=True)
 OmegaConf.register_new_resolver("base_name", lambda path: Path(path or "").name, replace=True)

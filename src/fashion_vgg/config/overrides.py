@@ -22,6 +22,7 @@ FLAGS_WITH_VALUE = (
     *("-i", "--info", "--experimental-rerun"),
 )
 """The value is the next word, unless it follows an equals sign."""
+MULTIRUN = ("-m", "--multirun")
 _FLAGS = ("--help", "--hydra-help", "--version", "--resolve", "--run", "--multirun", "--shell-completion")
 
 
@@ -44,7 +45,7 @@ def value_of(argv: Sequence[str], key: str) -> str | None:
 
 
 def split_flags(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Hydra's flags with their values, and the overrides.
+    """Hydra's flags with their values, ``hydra.mode=MULTIRUN`` as ``-m``, and the overrides.
 
     Raises:
         UserError: a key is written like a flag.
@@ -54,7 +55,9 @@ def split_flags(argv: Sequence[str]) -> tuple[list[str], list[str]]:
         key = word.partition("=")[0]
         if key.startswith("--") and key not in (*FLAGS_WITH_VALUE, *_FLAGS):
             raise UserError(f"{key}: write {key[2:]}=<value>, without dashes.")
-        if not word.startswith("-"):
+        if word == "hydra.mode=MULTIRUN":
+            flags.append("-m")
+        elif not word.startswith("-"):
             overrides.append(word)
         else:
             flags += [word, *itertools.islice(words, word in FLAGS_WITH_VALUE)]

@@ -11,12 +11,11 @@ from hydra.errors import HydraException
 
 from fashion_vgg.config import launch
 from fashion_vgg.config.app import groups, options
-from fashion_vgg.config.overrides import key_of, split_flags, value_of
+from fashion_vgg.config.overrides import MULTIRUN, key_of, split_flags, value_of
 from fashion_vgg.errors import UserError
 
 KEYS = "sweep.keys"
 """Holds the keys that differ between the jobs."""
-_MULTIRUN = ("-m", "--multirun")
 _SHOW = ("-c", "--cfg")
 
 
@@ -26,7 +25,7 @@ def expand(argv: Sequence[str]) -> list[str]:
     Raises:
         UserError: a sweep has no values, or torchrun started it several times.
     """
-    if not set(_MULTIRUN) & set(argv):
+    if not set(MULTIRUN) & set(argv):
         return list(argv)
     if launch.is_torchrun():
         raise UserError("Start a sweep without torchrun: each of its jobs starts its own processes.")
@@ -81,7 +80,7 @@ def _number_of_jobs(swept: Sequence[Override]) -> int:
 def _first_job(flags: Sequence[str], overrides: Sequence[Override], swept: Sequence[Override]) -> list[str]:
     number = _number_of_jobs(swept)
     print(f"The configuration of the first of {number} job{'s' * (number > 1)}:", file=sys.stderr)
-    return [*(flag for flag in flags if flag not in _MULTIRUN), *map(_first_value, overrides)]
+    return [*(flag for flag in flags if flag not in MULTIRUN), *map(_first_value, overrides)]
 
 
 def _first_value(override: Override) -> str:

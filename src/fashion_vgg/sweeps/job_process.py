@@ -47,7 +47,7 @@ def run(cfg: DictConfig, hydra: HydraConf, devices: Sequence[int] = ()) -> None:
     Args:
         cfg: the job's configuration.
         hydra: Hydra's configuration of the job.
-        devices: the GPUs that the process may use; by default all.
+        devices: the GPUs that the process may use, by their numbers in this one; by default all.
 
     Raises:
         UserError: the training needs several machines, and SLURM did not start it.
@@ -65,7 +65,7 @@ def run(cfg: DictConfig, hydra: HydraConf, devices: Sequence[int] = ()) -> None:
     launch.hide_cpp_warnings()  # which torch reads in the job's process, perhaps before its `train` is called
     env = {**os.environ, SWEEP: str(sweep)}
     if devices:
-        env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, devices))
+        env["CUDA_VISIBLE_DEVICES"] = visible_devices(devices)
     # In a session of its own, where a Ctrl-C does not reach it, so that it receives each signal once.
     command = [sys.executable, "-m", "fashion_vgg", "train", *words]
     try:
@@ -76,6 +76,12 @@ def run(cfg: DictConfig, hydra: HydraConf, devices: Sequence[int] = ()) -> None:
     ended = any((folder / name).exists() for name in (run_folder.SUMMARY, run_folder.OUTCOME))
     if status or not ended:
         raise TrainingError(f"The job's process died with exit status {status}.")
+
+
+def visible_devices(devices: Sequence[int]) -> str:
+    """``CUDA_VISIBLE_DEVICES`` for some of the GPUs that this process sees, which may be some of the machine's."""
+    seen = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return ",".join(seen[number] if seen else str(number) for number in devices)
 
 
 def _flags(hydra: HydraConf) -> list[str]:

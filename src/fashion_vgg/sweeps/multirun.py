@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +20,14 @@ from fashion_vgg.config.overrides import key_of, safe_overrides
 from fashion_vgg.errors import DivergedError, PrunedError, Stopped, TrainingError, UserError, printable
 from fashion_vgg.runs.run import Run, find_runs
 from fashion_vgg.sweeps import job_process
-from fashion_vgg.sweeps.sweep_folder import UNRELATED, NotStartedError, failed_runs, resume_command, started
+from fashion_vgg.sweeps.sweep_folder import (
+    UNRELATED,
+    NotStartedError,
+    failed_runs,
+    is_search,
+    resume_command,
+    started,
+)
 
 log = logging.getLogger(__name__)
 
@@ -73,10 +81,11 @@ def check_same_run(folder: Path, overrides: Sequence[str]) -> None:
 
 
 def objective(cfg: DictConfig, folder: Path) -> float | None:
-    """A job's objective at its best epoch, or ``sweep.worst`` if it diverged."""
+    """A job's objective at its best epoch; if it diverged, ``sweep.worst``."""
     run = Run(folder)
     if run.status == "diverged":
-        return float(cfg.sweep.worst)
+        worst = math.inf if HydraConfig.get().sweeper.get("direction") == "minimize" else 0.0
+        return worst if cfg.sweep.worst is None else float(cfg.sweep.worst)
     value = run.summary.get("best", {}).get(cfg.sweep.objective)
     return None if value is None else float(value)
 
@@ -111,7 +120,8 @@ def _check_ended(folder: Path) -> None:
     again = resume_command(folder)
     if lines:
         number = f"{len(lines)} job{'s' if len(lines) > 1 else ''} of the sweep failed:"
-        raise TrainingError("\n".join([number, *lines, f"Run only these again with: {again}"]))
+        repeat = [] if is_search(folder) else [f"Run only these again with: {again}"]
+        raise TrainingError("\n".join([number, *lines, *repeat]))
     if running:
         raise TrainingError(f"Another process is still training {', '.join(running)}. When it has ended: {again}")
 
@@ -130,6 +140,8 @@ def _train(cfg: DictConfig, hydra: HydraConf, train: Callable[[DictConfig], None
 def own_gpus(cfg: DictConfig, hydra: HydraConf) -> list[int]:
     """The GPUs of one of several parallel jobs, which take them in turn. (joblib divides the cores of a CPU.)"""
     number = cfg.trainer.devices
+    if job_process.is_current():  # it has its own already
+        return []
     if hydra.launcher.get("n_jobs", 1) == 1 or not isinstance(number, int) or cfg.trainer.accelerator == "cpu":
         return []
     import torch

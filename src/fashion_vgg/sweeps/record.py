@@ -25,7 +25,8 @@ _OTHER = (
     r"hydra\.(launcher|sweeper)\.(?!ray\b|storage\b|setup\b|teardown\b|srun_args\b|additional_parameters\b)"
     r"[a-z]\w*(\.[a-z]\w*)*=[\w.,:/|()\[\]@%+ -]*"
 )
-_SAFE = re.compile(rf"sweep\.keys=\[[\w.,/@]*\]|{_OPTION}|{_RAY}|{_STORAGE}|{_OTHER}")
+_SWEEP = r"sweep=\w+(/\w+)*|sweep\.keys=\[[\w.,/@]*\]|sweep\.(objective|worst|fail_fast)=[\w./+-]+"
+_SAFE = re.compile(rf"{_SWEEP}|{_OPTION}|{_RAY}|{_STORAGE}|{_OTHER}")
 
 
 def read(folder: Path) -> list[str]:
@@ -44,11 +45,11 @@ def taken_over(folder: Path, words: Sequence[str], given: Collection[str]) -> li
     """The recorded overrides whose keys the command line does not have.
 
     Raises:
-        UserError: one of them is a setting of Hydra that is not read from a file.
+        UserError: one of them is a setting of Hydra, or of the sweep, that is not read from a file.
     """
     words = [word for word in words if key_of(word) not in given]
     for word in words:
-        if re.match(r"[+~]*hydra\b", word) and not _SAFE.fullmatch(word):
+        if re.match(r"[+~]*(hydra|sweep)\b", word) and not _SAFE.fullmatch(word):
             raise UserError(
                 f"{folder / RECORD}: a file may not set {word}. "
                 "Repeat it on the command line, or remove it from the file."

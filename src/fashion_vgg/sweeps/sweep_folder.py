@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from fashion_vgg import atomic
 from fashion_vgg.checkpoints import run_folder, signals
 from fashion_vgg.checkpoints.identity import FREE
-from fashion_vgg.config.overrides import key_of, quoted, safe_overrides, value_of
+from fashion_vgg.config.overrides import MULTIRUN, key_of, quoted, safe_overrides, value_of
 from fashion_vgg.errors import UserError
 from fashion_vgg.runs.run import Run, find_runs
 from fashion_vgg.sweeps import record
@@ -29,7 +29,7 @@ def resumed(argv: Sequence[str]) -> list[str]:
     named = value_of(argv, "sweep.resume")
     if named in (None, "null"):
         return list(argv)
-    own = [word for word in argv if not word.startswith("sweep.resume=") and word not in ("-m", "--multirun")]
+    own = [word for word in argv if not word.startswith("sweep.resume=") and word not in MULTIRUN]
     folder = _newest_sweep() if named == "last" else Path(str(named)).expanduser().absolute()
     given = {key_of(word) for word in own}
     recorded = record.read(folder)
@@ -59,6 +59,11 @@ def failed_runs(folder: Path) -> list[Run]:
     return [run for run in find_runs(folder) if run.status in ("diverged", "failed")]
 
 
+def is_search(folder: Path) -> bool:
+    """Whether Optuna runs the sweep: then failed jobs are not repeated, and diverged ones have an objective."""
+    return "hydra/sweeper=optuna" in record.read(folder)
+
+
 class NotStartedError(BaseException):
     """Carries an error out of Hydra, which would only warn of a callback's `Exception`, and start the jobs."""
 
@@ -70,7 +75,7 @@ class RecordSweep(Callback):
     """Hydra's callback in the process that starts the jobs."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Lock the sweep's folder, record how to repeat the sweep, and forget failures, whose jobs run again."""
+        """Lock the sweep's folder, record how to repeat the sweep, and forget failures whose jobs run again."""
         try:
             self._start(config, Path(config.hydra.sweep.dir).absolute())
         except Exception as error:
@@ -80,12 +85,14 @@ class RecordSweep(Callback):
         folder.mkdir(parents=True, exist_ok=True)
         run_folder.lock(folder, "running a sweep")
         overrides = config.hydra.overrides
+        if (folder / record.RECORD).exists():
+            _check_unchanged(folder, record.read(folder), overrides.task)
         of_hydra = [word for word in overrides.hydra if key_of(word) not in ("hydra.sweep.dir", "hydra.mode")]
         atomic.write(folder / record.RECORD, json.dumps([*overrides.task, *of_hydra]) + "\n")
         with read_write(config.hydra):  # absolute, since Ray's processes have another working directory
             config.hydra.sweep.dir = str(folder)
             overrides.hydra = [*of_hydra, "hydra.mode=MULTIRUN", f"hydra.sweep.dir={quoted(str(folder))}"]
-        for run in failed_runs(folder):
+        for run in [] if is_search(folder) else failed_runs(folder):
             (run.folder / run_folder.OUTCOME).unlink()
         started.append(folder)
         if "ray" in config.hydra.launcher:
