@@ -11,6 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
 
 from fashion_vgg.checkpoints import restore, signals
+from fashion_vgg.errors import UserError
 from fashion_vgg.training import History
 from fashion_vgg.training.build import build_classifier, build_trainer, configure_lightning_logging
 from tests.conftest import WITHOUT_PLOTS, Survived
@@ -58,8 +59,8 @@ def configured(folder: Path, data_root: Path, more: list[str]) -> DictConfig:
     return cfg
 
 
-def trained(cfg: DictConfig, checkpoint: Path | None, *callbacks: L.Callback) -> dict[str, Any]:
-    """Train, and return the last checkpoint and the averaged weights."""
+def fitted(cfg: DictConfig, checkpoint: Path | None, *callbacks: L.Callback) -> L.LightningModule:
+    """Train, and return the module."""
     Path(cfg.output_dir).mkdir(exist_ok=True)
     torch.manual_seed(0)
     trainer = build_trainer(
@@ -67,6 +68,12 @@ def trained(cfg: DictConfig, checkpoint: Path | None, *callbacks: L.Callback) ->
     )
     classifier = build_classifier(cfg)
     trainer.fit(classifier, instantiate(cfg.data), ckpt_path=checkpoint)
+    return classifier
+
+
+def trained(cfg: DictConfig, checkpoint: Path | None, *callbacks: L.Callback) -> dict[str, Any]:
+    """Train, and return the last checkpoint and the averaged weights."""
+    classifier = fitted(cfg, checkpoint, *callbacks)
     state: dict[str, Any] = torch.load(Path(cfg.output_dir, "last.ckpt"), weights_only=True)
     return state | {"averaged": classifier.state_dict()}
 
@@ -142,6 +149,33 @@ def test_a_moved_run_keeps_its_best_checkpoint(data_root: Path, tmp_path: Path, 
 
 
 @pytest.mark.filterwarnings("ignore:.*exists and is not empty")
+def test_a_checkpoint_of_another_folder_brings_the_best_one(data_root: Path, tmp_path: Path, short: list[str]) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    trained(configured(one, data_root, short), None)
+    recorder = Recorder()
+    fitted(configured(other, data_root, short), one / "last.ckpt", recorder)
+    assert str(other / "best.ckpt") in recorder.best
+    assert (other / "best.ckpt").read_bytes() == (one / "best.ckpt").read_bytes()
+
+
+@pytest.mark.filterwarnings("ignore:.*exists and is not empty")
+def test_averaging_that_would_resume_differently_is_refused(data_root: Path, tmp_path: Path, short: list[str]) -> None:
+    cfg = configured(tmp_path, data_root, [*short, "scheduler=none"])
+    with open_dict(cfg):
+        averaging = "lightning.pytorch.callbacks.StochasticWeightAveraging"
+        cfg.callbacks.average = {"_target_": averaging, "swa_lrs": 0.01, "swa_epoch_start": 2}
+    copies = Copies(tmp_path)
+    fitted(cfg, None, copies)
+    before, after = copies.paths[1], copies.paths[-2]
+    fitted(cfg, before)
+    with pytest.raises(UserError, match="does not resume StochasticWeightAveraging exactly"):
+        fitted(cfg, after)
+
+
+KEY = "EarlyStopping{'monitor': 'val/loss', 'mode': 'min'}"
+
+
+@pytest.mark.filterwarnings("ignore:.*exists and is not empty")
 def test_early_stopping_holds_after_resuming(data_root: Path, tmp_path: Path, short: list[str]) -> None:
     cfg = configured(tmp_path / "run", data_root, short)
     early = {"_target_": "lightning.pytorch.callbacks.EarlyStopping", "monitor": "val/loss", "stopping_threshold": 1e6}
@@ -151,3 +185,23 @@ def test_early_stopping_holds_after_resuming(data_root: Path, tmp_path: Path, sh
         recorder = Recorder()
         trained(cfg, checkpoint, recorder)
         assert recorder.steps == 2  # of six
+    with open_dict(cfg):
+        cfg.callbacks.early = early | {"patience": 9, "stopping_threshold": None}
+    trained(cfg, tmp_path / "run" / "last.ckpt", recorder)
+    assert recorder.steps == 6
+    assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["callbacks"][KEY]["patience"] == 9
+
+
+@pytest.mark.filterwarnings("ignore:.*exists and is not empty")
+def test_the_accumulation_of_an_epoch_holds_after_resuming(data_root: Path, tmp_path: Path, short: list[str]) -> None:
+    def cfg(name: str) -> DictConfig:
+        cfg = configured(tmp_path / name, data_root, ["scheduler=none", "trainer.max_epochs=2"])
+        accumulation = "lightning.pytorch.callbacks.GradientAccumulationScheduler"
+        with open_dict(cfg):
+            cfg.callbacks.accumulation = {"_target_": accumulation, "scheduling": {0: 4, 1: 2}}
+        return cfg
+
+    copies = Copies(tmp_path / "whole")
+    expected = trained(cfg("whole"), None, copies)
+    assert [torch.load(path, weights_only=True)["global_step"] for path in copies.paths[:2]] == [1, 2]
+    assert_same(expected, trained(cfg("resumed"), copies.paths[1]), "resumed after two of four steps")

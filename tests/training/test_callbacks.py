@@ -1,19 +1,21 @@
 """Each callback alone in a Trainer with Lightning's defaults, as in a notebook."""
 
 import inspect
+import math
 from functools import partial
 from pathlib import Path
 
 import lightning as L
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 from torch.optim import SGD
 
 from fashion_vgg import training
 from fashion_vgg.errors import UserError
 from fashion_vgg.models import VGG
-from fashion_vgg.training import FirstLayerFilters, ImageClassifier, WeightHistograms
-from tests.helpers import small_datamodule
+from fashion_vgg.training import FirstLayerFilters, ImageClassifier, StepCurves, WeightHistograms
+from tests.helpers import small_classifier, small_datamodule, trainer_for
 
 CALLBACKS = [item for item in vars(training).values() if isinstance(item, type) and issubclass(item, L.Callback)]
 
@@ -35,6 +37,16 @@ def test_a_default_checkpoint_is_named_after_its_step(data_root: Path, tmp_path:
     )
     trainer.fit(ImageClassifier(net, partial(SGD, lr=0.05)), small_datamodule(data_root))
     assert [path.name for path in tmp_path.rglob("*.ckpt")] == ["epoch=1-step=6.ckpt"]
+
+
+def test_curves_by_step_have_a_point_per_step_of_accumulated_gradients(data_root: Path, tmp_path: Path) -> None:
+    trainer, _ = trainer_for(
+        tmp_path, StepCurves(str(tmp_path), every=1), accumulate_grad_batches=2, limit_train_batches=6
+    )
+    trainer.fit(small_classifier(), small_datamodule(data_root))
+    points = EventAccumulator(str(tmp_path / "steps")).Reload().Scalars("loss/train")
+    assert [point.step for point in points] == [1, 2, 3]
+    assert all(abs(point.value - math.log(10)) < 0.3 for point in points)  # of ten classes, barely trained
 
 
 def test_there_are_callbacks_to_check() -> None:

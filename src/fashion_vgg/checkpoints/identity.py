@@ -22,7 +22,7 @@ FREE = ("data.root", "data.num_workers", "data.worker_timeout")
 """Keys of the data that may change."""
 _HARMLESS = (
     *("name", "tags", "run_id", "resume", "output_dir", "checkpoint", "logger", "sweep"),
-    *("trainer.max_epochs", "trainer.max_time", "trainer.profiler", "trainer.log_every_n_steps"),
+    *("trainer.max_epochs", "trainer.profiler", "trainer.log_every_n_steps"),
     *("trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.default_root_dir"),
 )
 _REPEATED = ("classifier.net.", "classifier.optimizer.", "classifier.scheduler.")  # interpolations of other groups

@@ -10,10 +10,10 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, ModelCheckpoint, WeightAveraging
+from lightning.pytorch.callbacks import Checkpoint, WeightAveraging
 
 from fashion_vgg import atomic
-from fashion_vgg.checkpoints import checkpoint_io, signals
+from fashion_vgg.checkpoints import callback_states, checkpoint_io, signals
 from fashion_vgg.errors import Stopped
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ class PeriodicCheckpoint(Checkpoint):
         self.paths = [self.folder / f"last{f'-{age}' if age else ''}.ckpt" for age in range(keep)]
         self.run: dict[str, Any] = {}
         self._evaluating = self._stopped_early = False
+        self._accumulated: int | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if stage == "fit" and trainer.is_global_zero:
@@ -51,24 +52,21 @@ class PeriodicCheckpoint(Checkpoint):
             atomic.sweep(self.folder)
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        self._stopped_early = checkpoint.get("stopped_early", False)
+        self._stopped_early = callback_states.stays_stopped(trainer, checkpoint)
+        callback_states.keep_best(trainer, checkpoint["callbacks"])
+        self._accumulated = checkpoint.get("accumulate_grad_batches")
         if trainer.strategy.root_device.type == "cpu":
             _compare_threads(checkpoint.get("threads", torch.get_num_threads()))
-        # Lightning forgets the best checkpoint of a run whose folder was moved.
-        for callback in trainer.checkpoint_callbacks:
-            state = checkpoint.get("callbacks", {}).get(callback.state_key, {})
-            if isinstance(callback, ModelCheckpoint) and state.get("dirpath") and callback.dirpath:
-                moved = _with_folder(state, state["dirpath"], str(callback.dirpath))
-                if Path(moved["best_model_path"]).is_file():
-                    checkpoint["callbacks"][callback.state_key] = moved
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        trainer.should_stop = self._stopped_early
+        trainer.should_stop = trainer.should_stop or self._stopped_early  # or `Timer` has found that the time is over
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._saved_at = time.monotonic()
         self._saved_progress: tuple[int, int] | None = None
         signals.defer()
+        if self._accumulated:  # Lightning does not call GradientAccumulationScheduler within an epoch
+            trainer.accumulate_grad_batches = self._accumulated
         if trainer.ckpt_path and trainer.is_global_zero and not self.paths[0].exists():
             # Resumed from another folder: after a kill before the first checkpoint, this copy is resumed.
             copy = {**checkpoint_io.load(Path(trainer.ckpt_path)), "run": self.run}
@@ -110,9 +108,11 @@ class PeriodicCheckpoint(Checkpoint):
             signals.undefer()
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        stoppers = [callback for callback in trainer.callbacks if isinstance(callback, EarlyStopping)]  # type: ignore[attr-defined]
         checkpoint |= {"run": self.run, "threads": torch.get_num_threads()}
-        checkpoint["stopped_early"] = bool(stoppers) and trainer.should_stop
+        checkpoint["stopped_early"] = any(
+            stopper.stopping_reason_message for stopper in callback_states.stoppers(trainer)
+        )
+        checkpoint["accumulate_grad_batches"] = trainer.accumulate_grad_batches
         progress = checkpoint["loops"]["fit_loop"]
         epochs, batches = progress["epoch_progress"], progress["epoch_loop.batch_progress"]
         started, finished = epochs["total"]["ready"], epochs["total"]["processed"]
@@ -197,15 +197,6 @@ def _compare_threads(recorded: int) -> None:
 def _batches(trainer: L.Trainer) -> int:
     """The batches of the epoch so far."""
     return trainer.fit_loop.epoch_loop.batch_progress.current.ready
-
-
-def _with_folder(state: Any, old: str, new: str) -> Any:
-    """A callback's state in which the paths in one folder are replaced by those in another."""
-    if isinstance(state, dict):
-        return {_with_folder(key, old, new): _with_folder(value, old, new) for key, value in state.items()}
-    if isinstance(state, str) and Path(state).is_relative_to(old):
-        return str(Path(new, Path(state).relative_to(old)))
-    return state
 
 
 def _set_progress(progress: dict[str, Any], which: str, started: int, finished: int | None = None) -> None:

@@ -83,6 +83,10 @@ class CheckRestored(L.Callback):
         rows = checkpoint["callbacks"].get("History", {}).get("rows")
         if rows is None or len(rows) != epochs:
             raise UserError(f"it does not have the metrics of {epochs:,} epochs.")
+        if checkpoint["callbacks"].get("StochasticWeightAveraging", {}).get("scheduler_state"):
+            raise UserError(
+                "Lightning does not resume StochasticWeightAveraging exactly; EMAWeightAveraging is resumed."
+            )
         self._schedules = len(checkpoint["lr_schedulers"])
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -25,6 +25,7 @@ class StepCurves(L.Callback):
         self.every = every
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._step = trainer.global_step
         if trainer.is_global_zero:
             # A resumed training repeats what was written after its checkpoint.
             event_files.keep_before(self.folder, trainer.global_step + 1)
@@ -32,9 +33,11 @@ class StepCurves(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, *_: Any, **__: Any) -> None:
         step = trainer.global_step
-        if trainer.is_global_zero and step % self.every == 0:
-            self._writer.add_scalar(tag("train/loss"), outputs["loss"].item(), step)
+        if trainer.is_global_zero and step != self._step and step % self.every == 0:
+            loss = outputs["loss"] * trainer.accumulate_grad_batches  # of the step's last batch; Lightning divides it
+            self._writer.add_scalar(tag("train/loss"), loss.item(), step)
             self._writer.add_scalar(tag("lr"), trainer.optimizers[0].param_groups[0]["lr"], step)
+        self._step = step
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero:
