@@ -14,7 +14,8 @@ from fashion_vgg import __version__, streams
 from fashion_vgg.checkpoints import signals
 from fashion_vgg.config import targets
 from fashion_vgg.config.error_messages import reported_errors
-from fashion_vgg.config.overrides import check_folder, split_flags, with_quoted_path
+from fashion_vgg.config.overrides import MULTIRUN, check_folder, split_flags, with_quoted_path
+from fashion_vgg.errors import UserError
 
 COMMANDS = {
     "fetch": "download the data set, as train does if it is missing",
@@ -30,6 +31,9 @@ COMMANDS = {
     "report": "compare the runs of a sweep: a table, and a page with their curves",
     "completion": "print a script that completes this command line in bash, zsh or fish",
 }
+
+SWEEPS = ("train", "describe")
+"""The commands that take ``-m``."""
 
 
 def main() -> None:
@@ -66,6 +70,9 @@ def expanded(command: Any, argv: list[str]) -> list[str]:
         return argv
     check_folder(os.environ.get("FASHION_VGG_ROOT", str(Path.cwd())))
     flags, overrides = split_flags(argv)
+    name = command.__name__.rpartition(".")[2]
+    if set(MULTIRUN) & set(flags) and name not in SWEEPS:
+        raise UserError(f"fashion-vgg {name} runs once: leave out -m.")
     words = [*flags, *map(with_quoted_path, overrides)]
     if hasattr(command, "expand"):
         flags, overrides = split_flags(command.expand(words))

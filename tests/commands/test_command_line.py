@@ -146,6 +146,22 @@ def test_cfg_job_prints_the_whole_configuration(fashion_vgg: Command) -> None:
     assert config["trainer"]["max_epochs"] == 10
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["test", "-m", "trainer.precision=32-true,bf16-mixed"], "fashion-vgg test runs once: leave out -m."),
+        (["bench", "hydra.mode=MULTIRUN"], "fashion-vgg bench runs once: leave out -m."),
+        (["train", "--resolve"], "The --resolve flag can only be used in conjunction with --cfg or --help"),
+        (["train", "-m", "--info", "config"], "Only one of --run, --multirun, --cfg, --info and --shell_completion"),
+    ],
+)
+def test_flags_that_do_not_fit_are_reported_in_a_line(fashion_vgg: Command, words: list[str], message: str) -> None:
+    done = fashion_vgg(*words)
+    assert done.returncode == 2
+    assert done.stderr.startswith(message)
+    assert len(done.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize("word", ["trian", ""])
 def test_an_unknown_command_prints_the_usage(fashion_vgg: Command, word: str) -> None:
     done = fashion_vgg(*word.split())

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import fashion_vgg as package
 from fashion_vgg.checkpoints import published
+from fashion_vgg.commands import predict
 from fashion_vgg.data import fashion_mnist
 from fashion_vgg.inference import predictor, sources
 from tests.conftest import Command
@@ -82,6 +83,11 @@ def test_the_weights_in_the_package_have_the_accuracy_in_their_description(test_
     assert network.card["command"].startswith("fashion-vgg train experiment=speedrun")
     assert len(network.card["commit"]) == 40
     assert sources.SPEEDRUN.stat().st_size < 1_700_000
+
+
+def test_a_list_may_be_longer_than_a_files_name() -> None:
+    pictures = f"images=[{','.join(f'{number:05}.png' for number in range(100))}]"
+    assert predict.expand([pictures, "top=1"]) == ["top=1", pictures]
 
 
 def test_unreadable_files_are_reported_and_the_others_classified(fashion_vgg: Command, pictures: Path) -> None:

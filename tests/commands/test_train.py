@@ -155,6 +155,11 @@ class TestGroups:
         done = fashion_vgg("train", *tiny, "trainer.max_epochs=1000", "trainer.max_time={seconds: 1}", root=tmp_path)
         assert done.returncode == 0, done.stderr
         assert re.search(r"Stopped after epoch \d+: trainer.max_time is over\.", done.stdout)
+        run = only(tmp_path, "outputs/train/*/*")
+        before = (run / "metrics.csv").read_text()
+        again = fashion_vgg("train", f"resume={run}", root=tmp_path)
+        assert (again.returncode, again.stderr) == (0, "")
+        assert (run / "metrics.csv").read_text() == before
 
     @pytest.mark.thorough
     def test_ten_images_are_learned_by_heart(self, fashion_vgg: Command, data_root: Path, tmp_path: Path) -> None:
@@ -174,11 +179,15 @@ class TestGroups:
         assert re.search(r"run_training_batch +\| +[\d.e-]+ +\| 8 ", re.sub(r"\s+", " ", done.stdout))
 
 
+AVERAGED = "+callbacks.average={_target_: lightning.pytorch.callbacks.EMAWeightAveraging, decay: 0.9}"
+
+
 @pytest.mark.long
+@pytest.mark.parametrize("more", [[], [AVERAGED]])
 def test_a_validation_split_selects_the_checkpoint_that_is_tested_at_the_end(
-    fashion_vgg: Command, tiny: list[str], tmp_path: Path
+    fashion_vgg: Command, tiny: list[str], tmp_path: Path, more: list[str]
 ) -> None:
-    done = fashion_vgg("train", *tiny, "data.val_size=600", "trainer.max_epochs=3", root=tmp_path)
+    done = fashion_vgg("train", *tiny, "data.val_size=600", "trainer.max_epochs=3", *more, root=tmp_path)
     assert done.returncode == 0, done.stderr
     run = only(tmp_path, "outputs/train/*/*")
     header, *rows = [line.split(",") for line in (run / "metrics.csv").read_text().splitlines()]
@@ -217,6 +226,9 @@ def test_two_processes_train_in_one_folder_with_exact_test_metrics(
         assert done.stdout.count("examples/sec") == 1
         runs[trainer[0]] = only(root, "outputs/train/*/*")
     one, two = runs.values()
+    tested = fashion_vgg("test", f"weights={two}")
+    assert (tested.returncode, tested.stderr) == (0, "")
+    assert "Equal to the recorded values." in tested.stdout
     assert read_summary(two)["devices"] == 2
     right = read_summary(two)["final"]["test/acc"] * 10_000
     assert right == pytest.approx(10_000 * accuracy_by_hand(two, "last.ckpt"), abs=0.01)

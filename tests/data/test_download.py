@@ -212,6 +212,17 @@ def test_the_next_mirror_is_used(published: Path, use_mirror: Callable[..., None
     assert len(fashion_mnist.load(tmp_path, "test")[0]) == 10_000
 
 
+def test_files_of_another_tool_stay(published: Path, use_mirror: Callable[..., None], tmp_path: Path) -> None:
+    other = fashion_mnist.raw_folder(tmp_path) / ".DS_Store"
+    other.parent.mkdir(parents=True)
+    other.touch()
+    with mirror(published) as server:
+        use_mirror(server.server_port)
+        download.fetch(tmp_path)
+    assert {path.name for path in other.parent.iterdir()} == {other.name, *NAMES}
+    assert not list(tmp_path.glob(".fetch-*"))
+
+
 @pytest.mark.skipif(not shutil.which("apt-get"), reason="apt is not available")
 def test_the_debian_package_is_used_if_the_mirror_is_unreachable(
     published: Path, use_mirror: Callable[[int], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path

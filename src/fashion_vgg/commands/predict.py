@@ -2,9 +2,9 @@
 
 import csv
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hydra
@@ -31,10 +31,12 @@ def expand(argv: Sequence[str]) -> list[str]:
     """Collect the pictures: words without a key, and ``images=``, whose value may need quotes in Hydra's grammar."""
     pictures, others = list[str](), list[str]()
     for word, before in zip(argv, ["", *argv], strict=False):
-        bare = word == "-" or Path(word).is_file() or (word[:1] != "-" and "=" not in word)
+        # With os.path: pathlib raises for a list that is too long for a file's name.
+        bare = word == "-" or os.path.isfile(word) or (word[:1] != "-" and "=" not in word)  # noqa: PTH113
         bare = bare and before not in FLAGS_WITH_VALUE
         (pictures if bare or word.startswith("images=") else others).append(word.removeprefix("images="))
-    words = [word if word[:1] in ("[", "'", '"') and not Path(word).exists() else quoted(word) for word in pictures]
+    is_value = [word[:1] in ("[", "'", '"') and not os.path.exists(word) for word in pictures]  # noqa: PTH110
+    words = [word if is_hydras else quoted(word) for word, is_hydras in zip(pictures, is_value, strict=True)]
     return [*others, f"images={words[0] if len(words) == 1 else '[' + ','.join(words) + ']'}"] if words else others
 
 

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fashion_vgg.checkpoints import resume
 from fashion_vgg.checkpoints.run_folder import CONFIG, folder_of
-from fashion_vgg.config import targets, validation
+from fashion_vgg.config import launch, targets, validation
 from fashion_vgg.config.app import CONF
 from fashion_vgg.config.error_messages import reported_errors
 from fashion_vgg.config.overrides import key_of, quoted, value_of
@@ -53,6 +53,7 @@ def main(cfg: DictConfig) -> None:
     resume.keep_precision(cfg, cfg.weights)
     build.check_components(cfg)
     build.configure_lightning_logging()
+    launch.name_command("test")
     classifier: Any = build.build_classifier(cfg)
     classifier.net.load_state_dict(weights.matching(weights.load(path), classifier.net))
     by_class = ClassMetrics()

@@ -137,13 +137,19 @@ def finish(cfg: DictConfig, trainer: "L.Trainer", history: "History", datamodule
 
 def test_best(trainer: "L.Trainer", datamodule: "FashionMNISTDataModule") -> tuple[dict[str, float], bool]:
     """The test metrics of the best checkpoint on the validation split, or else of the last step, and which it is."""
-    from lightning.pytorch.callbacks import ModelCheckpoint
+    from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
+
+    from fashion_vgg.checkpoints import checkpoint_io
 
     callbacks = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
     best = [callback.best_model_path for callback in callbacks if callback.monitor and callback.best_model_path]
+    module, path = trainer.lightning_module, best[0] if best else None
+    if path and any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks):  # type: ignore[attr-defined]
+        # Of a checkpoint with averages, which it tests, Lightning would restore the weights that were trained.
+        module.load_state_dict(checkpoint_io.load(Path(path))["state_dict"])
+        path = None
     # The module is passed, since Lightning would choose a checkpoint without it.
-    module = trainer.lightning_module
-    trainer.test(module, datamodule=datamodule, ckpt_path=best[0] if best else None, verbose=False)
+    trainer.test(module, datamodule=datamodule, ckpt_path=path, verbose=False)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
     return metrics, bool(best)
 

@@ -58,6 +58,8 @@ def explain(error: BaseException, command: str) -> str | None:
             return error_messages.explain(cause, command)
         case ValueError() if (text := str(error).strip()).startswith("`val_check_interval`"):  # Lightning's
             return f"trainer.{text.replace('`', '').partition('. ')[0]}."
+        case ValueError() if re.match("Only one of --run|The --resolve flag", str(error)):  # Hydra's
+            return str(error)
         # Hydra's, about a group without the name of a config; it names no key.
         case ValueError() if str(error).startswith("Config group override"):
             return _not_a_choice()

@@ -71,7 +71,10 @@ def _fetch_locked(root: Path) -> None:
         for name, content in _download(Path(staging)).items():
             atomic.write(complete / name, content)
         raw_folder(root).parent.mkdir(exist_ok=True)
-        complete.replace(raw_folder(root))
+        if not raw_folder(root).exists():
+            complete.replace(raw_folder(root))
+        for path in complete.glob("*"):  # beside files of another tool
+            path.replace(raw_folder(root) / path.name)
 
 
 def _download(staging: Path) -> Files:

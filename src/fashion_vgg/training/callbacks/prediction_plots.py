@@ -36,7 +36,7 @@ class PredictionPlots(L.Callback):
         self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, *_: Any, **__: Any
     ) -> None:
         if trainer.testing or getattr(pl_module, "eval_stage", "val") == "test":
-            self._outputs.append((outputs["logits"], batch[1]))
+            self._outputs.append((outputs["logits"].clone(), batch[1]))  # CUDA graphs overwrite their outputs
 
     on_test_batch_end = on_validation_batch_end
 
