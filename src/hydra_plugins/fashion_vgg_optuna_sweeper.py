@@ -61,10 +61,11 @@ class OptunaSweeper(Sweeper):
         folder.mkdir(parents=True, exist_ok=True)
         _check_ended(folder)
         study = self._study()
+        _check_space(study, space)
         self._enqueue_interrupted(study)
         number = len(study.trials)
         for _ in range(0, self._missing(study), self.n_jobs):
-            trials = [_ask(study, space) for _ in range(min(self.n_jobs, self._missing(study)))]
+            trials = [study.ask(space) for _ in range(min(self.n_jobs, self._missing(study)))]
             jobs = [[*fixed, *_overrides(trial), f"sweep.trial={trial.number}"] for trial in trials]
             returns = self._launcher.launch(jobs, initial_job_idx=number)
             for trial, job in zip(trials, returns, strict=True):
@@ -159,14 +160,17 @@ def _check_ended(folder: Path) -> None:
         )
 
 
-def _ask(study: Any, space: dict[str, Any]) -> Any:
-    """A new trial of a study."""
+def _check_space(study: Any, space: dict[str, Any]) -> None:
+    """Raise UserError if earlier trials of the study had another kind of range, or other choices."""
+    from optuna.distributions import check_distribution_compatibility
+
     from fashion_vgg.errors import UserError
 
-    try:
-        return study.ask(space)
-    except ValueError as error:
-        raise UserError(f"The study has another space: {error} Use its choices, or a new hydra.sweep.dir.") from error
+    for key, earlier in {key: x for trial in study.trials for key, x in trial.distributions.items()}.items():
+        try:
+            check_distribution_compatibility(earlier, space.get(key, earlier))
+        except ValueError as error:
+            raise UserError(f"{key}: the study has another space, {earlier}; start a new search.") from error
 
 
 def _distribution(override: Override) -> Any:

@@ -64,8 +64,6 @@ INVALID = [
     ("init_weights", 3, "null or a text"),
     ("data.std", 0, "a number above 0"),
     ("in_channels", 0, "an integer of at least 1"),
-    ("callbacks.best.monitor", "val/loss", "val/acc"),
-    ("callbacks.best.save_top_k", 3, "1"),
 ]
 
 
@@ -131,9 +129,13 @@ def test_nothing_is_suggested_for_an_unlike_word() -> None:
     assert suggestions.suggestion("xyzzy", domains.DOMAINS) == ""
 
 
-def test_the_best_checkpoint_is_in_its_runs_folder() -> None:
-    with pytest.raises(UserError, match=r"callbacks\.best\.dirpath=y does not fit output_dir=x: set output_dir"):
-        validation.check(composed("train", "callbacks.best.dirpath=y", "output_dir=x"))
+@pytest.mark.parametrize("setting", ["monitor=val/loss", "mode=min", "filename=a", "dirpath=a", "+save_top_k=3"])
+def test_the_best_checkpoint_is_what_readers_of_a_run_expect(setting: str) -> None:
+    sign, setting = setting[: setting.startswith("+")], setting.removeprefix("+")
+    with pytest.raises(
+        UserError, match=f"callbacks.best.{setting} does not fit: use .*, or add another ModelCheckpoint"
+    ):
+        validation.check(composed("train", f"{sign}callbacks.best.{setting}", "output_dir=x"))
 
 
 @pytest.mark.parametrize("key", ["model.in_channels", "data.channels", "data.image_size"])

@@ -149,16 +149,6 @@ def test_a_moved_run_keeps_its_best_checkpoint(data_root: Path, tmp_path: Path, 
 
 
 @pytest.mark.filterwarnings("ignore:.*exists and is not empty")
-def test_a_checkpoint_of_another_folder_brings_the_best_one(data_root: Path, tmp_path: Path, short: list[str]) -> None:
-    one, other = tmp_path / "one", tmp_path / "other"
-    trained(configured(one, data_root, short), None)
-    recorder = Recorder()
-    fitted(configured(other, data_root, short), one / "last.ckpt", recorder)
-    assert str(other / "best.ckpt") in recorder.best
-    assert (other / "best.ckpt").read_bytes() == (one / "best.ckpt").read_bytes()
-
-
-@pytest.mark.filterwarnings("ignore:.*exists and is not empty")
 def test_averaging_that_would_resume_differently_is_refused(data_root: Path, tmp_path: Path, short: list[str]) -> None:
     cfg = configured(tmp_path, data_root, [*short, "scheduler=none"])
     with open_dict(cfg):
@@ -170,6 +160,8 @@ def test_averaging_that_would_resume_differently_is_refused(data_root: Path, tmp
     fitted(cfg, before)
     with pytest.raises(UserError, match="does not resume StochasticWeightAveraging exactly"):
         fitted(cfg, after)
+    trainer = build_trainer(cfg, History(str(tmp_path)), restore.CheckRestored())
+    trainer.test(build_classifier(cfg), instantiate(cfg.data), ckpt_path=after, weights_only=True, verbose=False)
 
 
 KEY = "EarlyStopping{'monitor': 'val/loss', 'mode': 'min'}"
@@ -187,7 +179,10 @@ def test_early_stopping_holds_after_resuming(data_root: Path, tmp_path: Path, sh
         assert recorder.steps == 2  # of six
     with open_dict(cfg):
         cfg.callbacks.early = early | {"patience": 9, "stopping_threshold": None}
-    trained(cfg, tmp_path / "run" / "last.ckpt", recorder)
+    copies = Copies(tmp_path / "run")
+    trained(cfg, tmp_path / "run" / "last.ckpt", recorder, copies)
+    assert recorder.steps == 6
+    trained(cfg, copies.paths[1], recorder)  # interrupted once more
     assert recorder.steps == 6
     assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["callbacks"][KEY]["patience"] == 9
 

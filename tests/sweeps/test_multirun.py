@@ -391,8 +391,9 @@ class TestOptuna:
         assert fashion_vgg("train", "-m", *words, "model.ratio=4,8", root=tmp_path).returncode == 0
         done = fashion_vgg("train", "-m", *words, "model.ratio=4,16", "hydra.sweeper.n_trials=2", root=tmp_path)
         assert done.returncode == 2
-        assert done.stderr.startswith("The study has another space: CategoricalDistribution does not support")
+        assert done.stderr.startswith("model.ratio: the study has another space, CategoricalDistribution(choices=(")
         assert len(done.stderr.splitlines()) == 1
+        assert [trial.state.name for trial in self.study(tmp_path).trials] == ["COMPLETE"]
 
     def test_a_mistake_in_a_search_is_refused(self, fashion_vgg: Command, tiny: list[str], tmp_path: Path) -> None:
         interval = "optimizer.lr=tag(log,interval(0,1))"
@@ -489,11 +490,15 @@ class TestCommandLine:
         recorded = (tmp_path / "sweep" / record.RECORD).read_text()
         for words, expected in (
             (["optimizer.lr=0.1"], "optimizer.lr=0.1: .*/sweep has finished jobs of other settings; leave it out, or"),
-            ([], r"seed=0 was finished with other overrides \(optimizer.lr=0.2\): use a new hydra.sweep.dir\."),
+            ([], r"optimizer.lr=0.2: the finished jobs of .*/sweep have it; add it, or start a new sweep\."),
         ):
             done = fashion_vgg("train", "-m", *tiny, *few, *words, root=tmp_path)
             assert done.returncode == 2
             assert re.search(expected, done.stderr)
-            assert words == [] or (tmp_path / "sweep" / record.RECORD).read_text() == recorded
+            assert (tmp_path / "sweep" / record.RECORD).read_text() == recorded
+        (tmp_path / "sweep" / record.RECORD).write_text("damaged")
+        done = fashion_vgg("train", "-m", *tiny, *few, root=tmp_path)
+        assert done.returncode == 2
+        assert "seed=0 was finished with other overrides (optimizer.lr=0.2): use a new hydra.sweep.dir." in done.stderr
         assert (tmp_path / "sweep/seed=0/summary.json").exists()
         assert not list(tmp_path.rglob("outcome.json"))

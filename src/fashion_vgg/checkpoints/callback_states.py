@@ -4,38 +4,41 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-
-from fashion_vgg import atomic
+from lightning.pytorch.callbacks import EarlyStopping, GradientAccumulationScheduler, ModelCheckpoint
 
 
-def stoppers(trainer: L.Trainer) -> list[EarlyStopping]:
-    """The callbacks that may stop a training early."""
-    return [callback for callback in trainer.callbacks if isinstance(callback, EarlyStopping)]  # type: ignore[attr-defined]
+def stays_stopped(trainer: L.Trainer, states: dict[str, Any]) -> bool:
+    """Whether the training was stopped early by a callback that it still has, with the same patience.
+
+    The configured patience applies; Lightning would restore that of the checkpoint.
+    """
+    stays = False
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        state = states.get(callback.state_key, {})
+        if not isinstance(callback, EarlyStopping):
+            continue
+        if state.get("patience") == callback.patience:
+            stays = stays or bool(state.get("stopping_reason_message"))
+        else:
+            state |= {"patience": callback.patience, "stopping_reason": 0, "stopping_reason_message": None}
+    return stays
 
 
-def stays_stopped(trainer: L.Trainer, checkpoint: dict[str, Any]) -> bool:
-    """Whether a training was stopped early, by a callback that it still has. The configured patience applies."""
-    states = [(stopper, checkpoint["callbacks"].get(stopper.state_key, {})) for stopper in stoppers(trainer)]
-    unchanged = any(state.get("patience") == stopper.patience for stopper, state in states)
-    for stopper, state in states:
-        state["patience"] = stopper.patience  # Lightning would restore that of the checkpoint
-    return unchanged and bool(checkpoint.get("stopped_early"))
-
-
-def keep_best(trainer: L.Trainer, states: dict[str, Any]) -> None:
-    """Find the best checkpoint in the folder of this run; Lightning forgets it if the folder has changed."""
+def follow_folder(trainer: L.Trainer, states: dict[str, Any]) -> None:
+    """Keep the best checkpoint of a run whose folder was moved; Lightning would forget it."""
     for callback in trainer.checkpoint_callbacks:
         state = states.get(callback.state_key, {})
         if isinstance(callback, ModelCheckpoint) and state.get("dirpath") and callback.dirpath:
             moved = _with_folder(state, state["dirpath"], str(callback.dirpath))
-            best, earlier = Path(moved["best_model_path"]), Path(state["best_model_path"])
-            if not best.is_file() and not earlier.is_file():
-                continue
-            states[callback.state_key] = moved
-            if trainer.is_global_zero and not best.is_file():  # resumed from a file, in another folder
-                with atomic.writing(best) as file:
-                    file.write(earlier.read_bytes())
+            if Path(moved["best_model_path"]).is_file():
+                states[callback.state_key] = moved
+
+
+def schedule_accumulation(trainer: L.Trainer) -> None:
+    """Accumulate the gradients of the current epoch's number of batches; Lightning sets it only between epochs."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, GradientAccumulationScheduler):
+            trainer.accumulate_grad_batches = callback.get_accumulate_grad_batches(trainer.current_epoch)
 
 
 def _with_folder(state: Any, old: str, new: str) -> Any:

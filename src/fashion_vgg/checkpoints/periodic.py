@@ -43,8 +43,7 @@ class PeriodicCheckpoint(Checkpoint):
         self.seconds = 60 * every_minutes
         self.paths = [self.folder / f"last{f'-{age}' if age else ''}.ckpt" for age in range(keep)]
         self.run: dict[str, Any] = {}
-        self._evaluating = self._stopped_early = False
-        self._accumulated: int | None = None
+        self._evaluating = self._stopped_early = self._within_epoch = False
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if stage == "fit" and trainer.is_global_zero:
@@ -52,21 +51,22 @@ class PeriodicCheckpoint(Checkpoint):
             atomic.sweep(self.folder)
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        self._stopped_early = callback_states.stays_stopped(trainer, checkpoint)
-        callback_states.keep_best(trainer, checkpoint["callbacks"])
-        self._accumulated = checkpoint.get("accumulate_grad_batches")
+        self._stopped_early = callback_states.stays_stopped(trainer, checkpoint["callbacks"])
+        callback_states.follow_folder(trainer, checkpoint["callbacks"])
+        epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+        self._within_epoch = epochs["ready"] > epochs["processed"]
         if trainer.strategy.root_device.type == "cpu":
             _compare_threads(checkpoint.get("threads", torch.get_num_threads()))
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        trainer.should_stop = trainer.should_stop or self._stopped_early  # or `Timer` has found that the time is over
+        # If the time is over, `Timer` has stopped the training; an epoch that was interrupted is still evaluated.
+        trainer.should_stop = self._stopped_early or (trainer.should_stop and not self._within_epoch)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._saved_at = time.monotonic()
         self._saved_progress: tuple[int, int] | None = None
         signals.defer()
-        if self._accumulated:  # Lightning does not call GradientAccumulationScheduler within an epoch
-            trainer.accumulate_grad_batches = self._accumulated
+        callback_states.schedule_accumulation(trainer)
         if trainer.ckpt_path and trainer.is_global_zero and not self.paths[0].exists():
             # Resumed from another folder: after a kill before the first checkpoint, this copy is resumed.
             copy = {**checkpoint_io.load(Path(trainer.ckpt_path)), "run": self.run}
@@ -109,10 +109,6 @@ class PeriodicCheckpoint(Checkpoint):
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint |= {"run": self.run, "threads": torch.get_num_threads()}
-        checkpoint["stopped_early"] = any(
-            stopper.stopping_reason_message for stopper in callback_states.stoppers(trainer)
-        )
-        checkpoint["accumulate_grad_batches"] = trainer.accumulate_grad_batches
         progress = checkpoint["loops"]["fit_loop"]
         epochs, batches = progress["epoch_progress"], progress["epoch_loop.batch_progress"]
         started, finished = epochs["total"]["ready"], epochs["total"]["processed"]

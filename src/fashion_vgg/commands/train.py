@@ -118,14 +118,14 @@ def finish(cfg: DictConfig, trainer: "L.Trainer", history: "History", datamodule
     from fashion_vgg.training import tensorboard
 
     rows, seconds, reason = list(history.rows), history.seconds, stop_reason(trainer)  # before the best's are loaded
-    test, of_best = test_best(trainer, datamodule) if cfg.data.val_size else ({}, False)
+    test, best_epoch = test_best(trainer, datamodule) if cfg.data.val_size else ({}, None)
     if not trainer.is_global_zero:
         return
     if not rows:
         raise UserError("The training ended within its first epoch: allow more time or steps.")
     device, overrides = trainer.strategy.root_device, list(HydraConfig.get().overrides.task)
-    content = summary.summarize(rows, test, seconds, device, trainer.world_size, overrides, reason)
-    if test and not of_best:  # without a best checkpoint the last weights are tested
+    content = summary.summarize(rows, test, seconds, device, trainer.world_size, overrides, reason, best_epoch)
+    if test and best_epoch is None:  # without a best checkpoint the last weights are tested
         content["final"] = content["best"] = {**content["final"], **test}
     if cfg.data.val_size and not any("val/acc" in row for row in rows):
         log.warning("There was no evaluation on the validation split: the last weights are tested.")
@@ -135,8 +135,8 @@ def finish(cfg: DictConfig, trainer: "L.Trainer", history: "History", datamodule
     log.info("%s", summary.result_lines(content))
 
 
-def test_best(trainer: "L.Trainer", datamodule: "FashionMNISTDataModule") -> tuple[dict[str, float], bool]:
-    """The test metrics of the best checkpoint on the validation split, or else of the last step, and which it is."""
+def test_best(trainer: "L.Trainer", datamodule: "FashionMNISTDataModule") -> tuple[dict[str, float], int | None]:
+    """The test metrics of the best checkpoint on the validation split, and its epoch; or else of the last step."""
     from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 
     from fashion_vgg.checkpoints import checkpoint_io
@@ -144,14 +144,15 @@ def test_best(trainer: "L.Trainer", datamodule: "FashionMNISTDataModule") -> tup
     callbacks = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
     best = [callback.best_model_path for callback in callbacks if callback.monitor and callback.best_model_path]
     module, path = trainer.lightning_module, best[0] if best else None
+    checkpoint = checkpoint_io.load(Path(path)) if path else {}
     if path and any(isinstance(callback, WeightAveraging) for callback in trainer.callbacks):  # type: ignore[attr-defined]
-        # Of a checkpoint with averages, which it tests, Lightning would restore the weights that were trained.
-        module.load_state_dict(checkpoint_io.load(Path(path))["state_dict"])
+        # Lightning would restore the weights that were trained in place of their averages.
+        module.load_state_dict(checkpoint["state_dict"])
         path = None
     # The module is passed, since Lightning would choose a checkpoint without it.
     trainer.test(module, datamodule=datamodule, ckpt_path=path, verbose=False)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
-    return metrics, bool(best)
+    return metrics, checkpoint["epoch"] + 1 if checkpoint else None
 
 
 def stop_reason(trainer: "L.Trainer") -> str | None:

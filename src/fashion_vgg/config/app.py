@@ -44,7 +44,7 @@ OmegaConf.register_new_resolver("token", lambda: secrets.token_hex(3), use_cache
 OmegaConf.register_new_resolver("run_prefix", _run_prefix, use_cache=True, replace=True)
 OmegaConf.register_new_resolver(
     "job_name",
-    lambda overrides, *swept: names.job_name(overrides, [key for keys in swept for key in keys or ()]),
+    lambda overrides, *swept: names.job_name(overrides, [key_of(str(key)) for keys in swept for key in keys or ()]),
     replace=True,
 )
 OmegaConf.register_new_resolver("joined", lambda items: ",".join(map(str, items)), replace=True)

@@ -95,11 +95,6 @@ DOMAINS: dict[str, Domain] = {
         ("optimizer.momentum optimizer.weight_decay checkpoint.every_minutes", number(0)),
         ("callbacks.slow_run_notice.longer_than_minutes", number(0)),
         ("sweep.worst", either(one_of(None), number(-math.inf))),
-        # What reads a run expects one checkpoint of this name, with the highest validation accuracy.
-        ("callbacks.best.monitor", one_of("val/acc")),
-        ("callbacks.best.mode", one_of("max")),
-        ("callbacks.best.filename", one_of("best")),
-        ("callbacks.best.save_top_k", one_of(1)),
         ("output_dir data.root checkpoint.folder host", TEXT),
         ("init_weights resume sweep.resume to weights", OPTIONAL_TEXT),
         ("tags", Domain(OmegaConf.is_list, "a list such as [first,baseline]")),

@@ -6,14 +6,20 @@ from collections.abc import Iterator
 from omegaconf import DictConfig
 
 from fashion_vgg.config import targets
+from fashion_vgg.config.overrides import shown
 from fashion_vgg.errors import UserError
 
 METRICS = ("train/loss", "train/acc", "val/loss", "val/acc")
 """None of the test set, which must not influence the training."""
 
+_BEST = {"monitor": "val/acc", "mode": "max", "filename": "best", "save_top_k": 1}
+"""What the callback ``best`` keeps, as the summary of a run and all that loads its weights expect it."""
+
 
 def check(cfg: DictConfig) -> None:
     """Raise UserError at the first monitor without a metric of this name, or without its validation split."""
+    if "sweep" in cfg:  # for a training; a run of an older version may have had others
+        _check_best(cfg)
     for key, metric in _monitored(cfg):
         if metric not in METRICS and targets.TRUSTED not in os.environ:  # the user's own modules may log others
             raise UserError(
@@ -21,6 +27,15 @@ def check(cfg: DictConfig) -> None:
             )
         if metric.startswith("val/") and not cfg.data.val_size:
             raise UserError(f"{key}={metric} needs a validation split: add data.val_size=5000.")
+
+
+def _check_best(cfg: DictConfig) -> None:
+    best = (cfg.get("callbacks") or {}).get("best") or {}
+    for key, value in {**_BEST, "dirpath": cfg.output_dir}.items():
+        if best.get(key, value) != value:
+            raise UserError(
+                f"callbacks.best.{key}={shown(best[key])} does not fit: use {value}, or add another ModelCheckpoint."
+            )
 
 
 def _monitored(cfg: DictConfig) -> Iterator[tuple[str, str]]:

@@ -19,7 +19,6 @@ _SHARED = {
     "in_channels": ("model.in_channels", "data.channels"),
     "image_size": ("model.image_size", "data.image_size"),
     "num_classes": ("model.num_classes",),
-    "output_dir": ("callbacks.best.dirpath",),
 }
 """Keys whose value the groups share."""
 

@@ -26,17 +26,20 @@ def summarize(
     devices: int,
     overrides: Sequence[str],
     stopped_early: str | None = None,
+    best_epoch: int | None = None,
 ) -> dict[str, Any]:
     """The content of ``summary.json``: metrics, cost, and what is needed to reproduce them.
 
     ``rows`` are the metrics of each epoch, at least one (see `History`). ``test`` are the test metrics of the
     checkpoint with the best validation accuracy; without a validation split they are empty, because the rows contain
     the test metrics. ``wall_seconds`` includes evaluation and checkpoints. ``device`` is the first one that trained.
-    ``stopped_early`` is the reason if the training ended before its last epoch.
+    ``stopped_early`` is the reason if the training ended before its last epoch. ``best_epoch`` is that of the
+    checkpoint that was tested; by default the one with the highest accuracy.
     """
     accuracy = "val/acc" if test else "test/acc"
     # Without a validation split this is for information only: the weights of the last step are the result.
     best = max((row for row in rows if accuracy in row), key=lambda row: row[accuracy], default=rows[-1])
+    best = next((row for row in rows if row["epoch"] == best_epoch), best)
     speeds = [row["images_per_sec"] for row in rows if "images_per_sec" in row]
     return {
         "final": rows[-1],

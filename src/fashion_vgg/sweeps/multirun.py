@@ -24,8 +24,8 @@ from fashion_vgg.sweeps.sweep_folder import (
     UNRELATED,
     NotStartedError,
     failed_runs,
-    is_search,
     resume_command,
+    searches,
     started,
 )
 
@@ -120,7 +120,7 @@ def _check_ended(folder: Path) -> None:
     again = resume_command(folder)
     if lines:
         number = f"{len(lines)} job{'s' if len(lines) > 1 else ''} of the sweep failed:"
-        repeat = [] if is_search(folder) else [f"Run only these again with: {again}"]
+        repeat = [] if folder in searches else [f"Run only these again with: {again}"]
         raise TrainingError("\n".join([number, *lines, *repeat]))
     if running:
         raise TrainingError(f"Another process is still training {', '.join(running)}. When it has ended: {again}")

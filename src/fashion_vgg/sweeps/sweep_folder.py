@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from fashion_vgg import atomic
 from fashion_vgg.checkpoints import run_folder, signals
 from fashion_vgg.checkpoints.identity import FREE
+from fashion_vgg.checkpoints.text_files import RecordError
 from fashion_vgg.config.overrides import MULTIRUN, key_of, quoted, safe_overrides, value_of
 from fashion_vgg.errors import UserError
 from fashion_vgg.runs.run import Run, find_runs
@@ -22,6 +23,8 @@ UNRELATED = (*FREE, "name", "tags")
 """Keys without influence on a job's result."""
 started: list[Path] = []
 """The sweeps of this process."""
+searches: set[Path] = set()
+"""Those of them that Optuna runs: it repeats no job that failed, and a diverged one has an objective."""
 
 
 def resumed(argv: Sequence[str]) -> list[str]:
@@ -33,20 +36,48 @@ def resumed(argv: Sequence[str]) -> list[str]:
     folder = _newest_sweep() if named == "last" else Path(str(named)).expanduser().absolute()
     given = {key_of(word) for word in own}
     recorded = record.read(folder)
-    _check_unchanged(folder, recorded, own)
+    _check_unchanged(folder, recorded, own, _swept(recorded))
     words = record.taken_over(folder, recorded, given)
     return ["-m", *words, *own, f"hydra.sweep.dir={quoted(str(folder))}"]
 
 
-def _check_unchanged(folder: Path, recorded: Sequence[str], own: Sequence[str]) -> None:
+def _check_unchanged(folder: Path, before: Sequence[str], now: Sequence[str], swept: Collection[str]) -> None:
     """Raise UserError if an override changes a setting that all jobs share, and jobs are finished under the old one."""
-    swept = (value_of(recorded, "sweep.keys") or "[]").strip("[]").split(",")
-    shared = [word for word in safe_overrides([*own]) if key_of(word) not in (*swept, *UNRELATED, "sweep")]
-    changed = [word for word in shared if word not in recorded and "=" in word]
-    if changed and any(run.status == "finished" for run in find_runs(folder)):
+    known = _shared(before, swept)
+    changed = [word for word in _shared(now, swept) if word not in known and "=" in word]
+    if changed and _has_finished(folder):
         raise UserError(
             f"{changed[0]}: {folder} has finished jobs of other settings; leave it out, or start a new sweep."
         )
+
+
+def _check_repeated(config: DictConfig, folder: Path) -> None:
+    """Raise UserError if a command repeats a sweep with other settings of all jobs, also if it leaves one out."""
+    words = config.hydra.overrides.task
+    try:
+        recorded = record.read(folder) if (folder / record.RECORD).is_file() else words
+    except RecordError:
+        return  # the command says all that a damaged record did
+    more = [config.sweep["keys"], config.sweep.space, config.hydra.sweeper.get("params") or ()]
+    swept = {*_swept(recorded), *(key for keys in more for key in keys)}
+    _check_unchanged(folder, recorded, words, swept)
+    given = {key_of(word) for word in words}
+    missing = [word for word in _shared(recorded, swept) if key_of(word) not in given]
+    if missing and _has_finished(folder):
+        raise UserError(f"{missing[0]}: the finished jobs of {folder} have it; add it, or start a new sweep.")
+
+
+def _swept(words: Sequence[str]) -> list[str]:
+    """The keys that differ between the jobs of a recorded sweep."""
+    return (value_of(words, "sweep.keys") or "[]").strip("[]").split(",")
+
+
+def _shared(words: Sequence[str], swept: Collection[str]) -> list[str]:
+    return [word for word in safe_overrides([*words]) if key_of(word) not in (*swept, *UNRELATED)]
+
+
+def _has_finished(folder: Path) -> bool:
+    return any(run.status == "finished" for run in find_runs(folder))
 
 
 def resume_command(folder: Path) -> str:
@@ -57,11 +88,6 @@ def resume_command(folder: Path) -> str:
 def failed_runs(folder: Path) -> list[Run]:
     """The jobs of a sweep that diverged or failed."""
     return [run for run in find_runs(folder) if run.status in ("diverged", "failed")]
-
-
-def is_search(folder: Path) -> bool:
-    """Whether Optuna runs the sweep: then failed jobs are not repeated, and diverged ones have an objective."""
-    return "hydra/sweeper=optuna" in record.read(folder)
 
 
 class NotStartedError(BaseException):
@@ -85,16 +111,18 @@ class RecordSweep(Callback):
         folder.mkdir(parents=True, exist_ok=True)
         run_folder.lock(folder, "running a sweep")
         overrides = config.hydra.overrides
-        if (folder / record.RECORD).exists():
-            _check_unchanged(folder, record.read(folder), overrides.task)
+        _check_repeated(config, folder)
         of_hydra = [word for word in overrides.hydra if key_of(word) not in ("hydra.sweep.dir", "hydra.mode")]
         atomic.write(folder / record.RECORD, json.dumps([*overrides.task, *of_hydra]) + "\n")
         with read_write(config.hydra):  # absolute, since Ray's processes have another working directory
             config.hydra.sweep.dir = str(folder)
             overrides.hydra = [*of_hydra, "hydra.mode=MULTIRUN", f"hydra.sweep.dir={quoted(str(folder))}"]
-        for run in [] if is_search(folder) else failed_runs(folder):
-            (run.folder / run_folder.OUTCOME).unlink()
         started.append(folder)
+        if config.hydra.sweeper._target_.endswith(".OptunaSweeper"):
+            searches.add(folder)
+        if folder not in searches or config.sweep.fail_fast:
+            for run in failed_runs(folder):
+                (run.folder / run_folder.OUTCOME).unlink()
         if "ray" in config.hydra.launcher:
             _start_ray(OmegaConf.to_container(config.hydra.launcher.ray.init, resolve=True))
         if config.hydra.launcher._target_.endswith(".SlurmLauncher") and find_spec("submitit"):
