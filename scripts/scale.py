@@ -122,7 +122,7 @@ def peak_memory(pid: int) -> float:
     """The most memory that a process has had so far, in GB."""
     with suppress(OSError):
         if found := re.search(r"VmHWM:\s+(\d+) kB", Path("/proc", str(pid), "status").read_text()):
-            return int(found[1]) / 1e6
+            return int(found[1]) * 1024 / 1e9
     return 0.0
 
 

@@ -6,8 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from omegaconf import OmegaConf
 from PIL import Image
 
+import fashion_vgg as package
+from fashion_vgg.analysis.evaluation import Evaluation
+from fashion_vgg.commands import analyze
 from fashion_vgg.data import fashion_mnist
 from fashion_vgg.inference import predictor
 from tests.conftest import Command
@@ -66,6 +71,15 @@ def test_on_the_validation_split_it_repeats_the_recorded_accuracy(
     values = json.loads(only(tmp_path, "outputs/analyze/*/*/analysis.json").read_text())
     assert (values["images"], values["split"]) == (1000, "val")
     assert values["accuracy"] == pytest.approx(read_summary(run)["best"]["val/acc"])
+
+
+def test_a_foreign_description_does_not_control_the_terminal() -> None:
+    network = package.load("speedrun")
+    network.card |= {"command": "\x1b[2J"}
+    images = torch.zeros(2, 28, 28, dtype=torch.uint8)
+    evaluation = Evaluation(images, torch.tensor([0, 1]), network.logits(images), network.classes)
+    facts = analyze.describe(OmegaConf.create({"split": "test"}), network, evaluation)
+    assert facts["Training"].startswith("\\x1b[2J (commit ")
 
 
 def test_the_page_shows_all_sections_and_loads_nothing(analysis: Path) -> None:

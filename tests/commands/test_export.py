@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
+from omegaconf import OmegaConf
 from torch import Tensor
 
 from fashion_vgg.checkpoints import published
 from fashion_vgg.data import fashion_mnist
 from fashion_vgg.data.transforms import Preprocess
 from fashion_vgg.errors import TrainingError
-from fashion_vgg.inference import export, predictor
+from fashion_vgg.inference import export, model_card, predictor
 from fashion_vgg.inference.exportable import ExportablePreprocess
 from tests.conftest import Command
 from tests.helpers import read_summary, trained, weights
@@ -191,6 +193,21 @@ class TestTest:
         assert (done.returncode, done.stderr) == (0, "")
         values = f"test loss {recorded['test/loss']:.4f}, test acc {recorded['test/acc']:.4f}"
         assert done.stdout == f"{values}: {run / 'last.ckpt'}\nEqual to the recorded values.\n"
+
+    def test_metrics_of_other_weights_are_not_repeated(self, run: Path, tmp_path: Path) -> None:
+        copy = shutil.copytree(run, tmp_path / "run")
+        assert model_card.of(copy)["metrics"]
+        cfg: Any = OmegaConf.load(copy / "config.yaml")
+        cfg.trainer.val_check_interval = 0.25  # of an epoch, whose last evaluation is then before its last step
+        OmegaConf.save(cfg, copy / "config.yaml")
+        assert model_card.of(copy)["metrics"] == {}
+
+    def test_without_test_batches_there_is_nothing_to_test(self, fashion_vgg: Command) -> None:
+        done = fashion_vgg("test", "weights=speedrun", "trainer.limit_test_batches=0")
+        assert done.returncode == 2
+        assert done.stderr == (
+            "trainer.limit_test_batches=0 leaves nothing to test: add trainer.limit_test_batches=1.0.\n"
+        )
 
     def test_an_override_is_used_and_the_recorded_values_are_shown_beside(
         self, fashion_vgg: Command, run: Path

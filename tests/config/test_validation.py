@@ -138,6 +138,12 @@ def test_the_best_checkpoint_is_what_readers_of_a_run_expect(setting: str) -> No
         validation.check(composed("train", f"{sign}callbacks.best.{setting}", "output_dir=x"))
 
 
+def test_averages_that_reach_no_checkpoint_are_refused() -> None:
+    averaging = "+callbacks.swa={_target_: lightning.pytorch.callbacks.StochasticWeightAveraging, swa_lrs: 0.01}"
+    with pytest.raises(UserError, match=r"callbacks\.swa: no checkpoint would have the averages"):
+        validation.check(composed("train", averaging, "output_dir=x"))
+
+
 @pytest.mark.parametrize("key", ["model.in_channels", "data.channels", "data.image_size"])
 def test_a_shared_key_is_not_set_for_one_component_only(key: str) -> None:
     with pytest.raises(UserError, match=rf"{key}=2 does not fit \w+=\d+: set (in_channels|image_size) alone\."):

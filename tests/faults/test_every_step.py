@@ -11,7 +11,6 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
 
 from fashion_vgg.checkpoints import restore, signals
-from fashion_vgg.errors import UserError
 from fashion_vgg.training import History
 from fashion_vgg.training.build import build_classifier, build_trainer, configure_lightning_logging
 from tests.conftest import WITHOUT_PLOTS, Survived
@@ -146,22 +145,6 @@ def test_a_moved_run_keeps_its_best_checkpoint(data_root: Path, tmp_path: Path, 
     recorder = Recorder()
     trained(configured(tmp_path / "new", data_root, short), tmp_path / "new" / "last.ckpt", recorder)
     assert str(tmp_path / "new" / "best.ckpt") in recorder.best
-
-
-@pytest.mark.filterwarnings("ignore:.*exists and is not empty")
-def test_averaging_that_would_resume_differently_is_refused(data_root: Path, tmp_path: Path, short: list[str]) -> None:
-    cfg = configured(tmp_path, data_root, [*short, "scheduler=none"])
-    with open_dict(cfg):
-        averaging = "lightning.pytorch.callbacks.StochasticWeightAveraging"
-        cfg.callbacks.average = {"_target_": averaging, "swa_lrs": 0.01, "swa_epoch_start": 2}
-    copies = Copies(tmp_path)
-    fitted(cfg, None, copies)
-    before, after = copies.paths[1], copies.paths[-2]
-    fitted(cfg, before)
-    with pytest.raises(UserError, match="does not resume StochasticWeightAveraging exactly"):
-        fitted(cfg, after)
-    trainer = build_trainer(cfg, History(str(tmp_path)), restore.CheckRestored())
-    trainer.test(build_classifier(cfg), instantiate(cfg.data), ckpt_path=after, weights_only=True, verbose=False)
 
 
 KEY = "EarlyStopping{'monitor': 'val/loss', 'mode': 'min'}"

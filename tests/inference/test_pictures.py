@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import EpsImagePlugin, Image, ImageOps
+from PIL import EpsImagePlugin, Image, ImageDraw, ImageOps
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
@@ -141,6 +141,25 @@ def test_a_picture_is_classified_as_the_image_that_it_shows(
 def test_a_set_background_is_used(images: Tensor) -> None:
     assert torch.equal(pictures.read(images[0], "light"), 255 - images[0])
     assert torch.equal(pictures.read(255 - images[0], "dark"), 255 - images[0])
+    opaque = Image.fromarray(images[0].numpy()).convert("RGBA")  # as many programs save any picture
+    assert torch.equal(pictures.read(opaque, "light"), 255 - images[0])
+
+
+def test_a_transparent_background_may_be_in_the_corners_only() -> None:
+    alpha = Image.new("L", (60, 60), 0)
+    ImageDraw.Draw(alpha).rounded_rectangle((0, 0, 59, 59), radius=12, fill=255)
+    read = pictures.read(Image.merge("LA", (Image.new("L", alpha.size, 20), alpha)))
+    assert read[14, 14] == 255
+    assert read[0, 0] < 10  # resampled
+
+
+def test_a_rectangle_keeps_its_darker_half() -> None:
+    picture = Image.new("L", (100, 100), 255)
+    picture.paste(60, (30, 30, 50, 70))
+    picture.paste(120, (50, 30, 70, 70))
+    read = pictures.read(picture)
+    assert read[:, :12].min() > read[:, 16:].max()
+    assert read[:, 16:].min() > 100
 
 
 def test_a_transparent_background_needs_no_setting(images: Tensor) -> None:

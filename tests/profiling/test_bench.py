@@ -7,11 +7,13 @@ from unittest.mock import Mock
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import TensorDataset
 from torch.utils.flop_counter import FlopCounterMode
 
+from fashion_vgg.data import FashionMNISTDataModule
 from fashion_vgg.models.vgg import VGG, vgg_block
 from fashion_vgg.profiling import bench_report, memory, roofline, timing
-from fashion_vgg.profiling.loops import BareLoop, TrainerLoop
+from fashion_vgg.profiling.loops import BareLoop, TrainerLoop, short_training
 from fashion_vgg.profiling.roofline import Ceilings, Pass, measure_ceilings, min_seconds, step_passes
 from fashion_vgg.profiling.timing import Benchmark, Result
 from fashion_vgg.reference import d2l
@@ -111,6 +113,23 @@ def test_a_new_process_resolves_the_configuration_of_its_loop(data_root: Path) -
     with memory.own_process() as process:
         seconds, *_ = process.submit(timing._turn, TrainerLoop(cfg, cpu), 1, 1, cpu).result()
     assert seconds > 0
+
+
+class FewImages(FashionMNISTDataModule):
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        self.train_set = TensorDataset(*self.train_set[:1000])
+
+
+def test_an_epoch_has_the_steps_of_the_data_set(data_root: Path) -> None:
+    cfg = composed("train", "experiment=speedrun", "trainer.precision=32-true", f"data.root={data_root}")
+    cfg.data._target_ = f"{__name__}.FewImages"
+    assert BareLoop(cfg, torch.device("cpu")).steps_per_epoch == 1000 // cfg.batch_size
+
+
+def test_callbacks_that_wait_for_an_evaluation_are_left_out() -> None:
+    cfg = short_training(composed("train", "callbacks=early_stopping", "output_dir=x"), "folder", steps=3)
+    assert {name for name, node in cfg.callbacks.items() if node is None} == {"best", "early_stopping"}
 
 
 class FakeLoop(BareLoop):

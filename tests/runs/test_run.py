@@ -9,14 +9,24 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from fashion_vgg.checkpoints import run_folder
 from fashion_vgg.commands.runs import select_runs
+from fashion_vgg.runs import summary
 from fashion_vgg.runs.comparison import compare
 from tests.conftest import Command
 from tests.helpers import finish, leave
 
 TRAIN = Path("outputs", "train")
+
+
+def test_the_best_epoch_is_that_of_the_checkpoint() -> None:
+    rows = [{"epoch": epoch, "val/acc": accuracy} for epoch, accuracy in ((1, 0.6), (2, 0.7), (3, 0.5))]
+    cpu = torch.device("cpu")
+    for test in ({}, {"test/acc": 0.6}):  # without one: trainer.limit_test_batches=0
+        assert summary.summarize(rows, test, 1.0, cpu, 1, [], best_epoch=2)["best"] == rows[1] | test
+    assert summary.summarize(rows, {"test/acc": 0.6}, 1.0, cpu, 1, [], best_epoch=3)["best"]["val/acc"] == 0.5
 
 
 @pytest.fixture

@@ -4,9 +4,11 @@ import inspect
 import math
 from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import lightning as L
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 from torch.optim import SGD
@@ -14,7 +16,7 @@ from torch.optim import SGD
 from fashion_vgg import training
 from fashion_vgg.errors import UserError
 from fashion_vgg.models import VGG
-from fashion_vgg.training import FirstLayerFilters, ImageClassifier, StepCurves, WeightHistograms
+from fashion_vgg.training import ClassMetrics, FirstLayerFilters, ImageClassifier, StepCurves, WeightHistograms
 from tests.helpers import small_classifier, small_datamodule, trainer_for
 
 CALLBACKS = [item for item in vars(training).values() if isinstance(item, type) and issubclass(item, L.Callback)]
@@ -47,6 +49,17 @@ def test_curves_by_step_have_a_point_per_step_of_accumulated_gradients(data_root
     points = EventAccumulator(str(tmp_path / "steps")).Reload().Scalars("loss/train")
     assert [point.step for point in points] == [1, 2, 3]
     assert all(abs(point.value - math.log(10)) < 0.3 for point in points)  # of ten classes, barely trained
+
+
+def test_the_images_of_a_class_are_counted_exactly_in_bfloat16() -> None:
+    metrics, trainer, number = ClassMetrics(), Mock(), 1000
+    trainer.strategy.reduce = lambda value, **_: value
+    metrics.on_test_epoch_start(trainer, Mock())
+    for _ in range(number):
+        logits, labels = torch.eye(10, dtype=torch.bfloat16), torch.arange(10)
+        metrics.on_test_batch_end(trainer, Mock(), {"logits": logits}, (Mock(), labels))
+    metrics.on_test_epoch_end(trainer, Mock())
+    assert metrics.images.tolist() == metrics.correct.tolist() == [number] * 10
 
 
 def test_there_are_callbacks_to_check() -> None:

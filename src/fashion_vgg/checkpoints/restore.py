@@ -10,7 +10,6 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import StochasticWeightAveraging
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -84,12 +83,6 @@ class CheckRestored(L.Callback):
         rows = checkpoint["callbacks"].get("History", {}).get("rows")
         if rows is None or len(rows) != epochs:
             raise UserError(f"it does not have the metrics of {epochs:,} epochs.")
-        averaging = [x.state_key for x in trainer.callbacks if isinstance(x, StochasticWeightAveraging)]  # type: ignore[attr-defined]
-        begun = any(checkpoint["callbacks"].get(key, {}).get("scheduler_state") for key in averaging)
-        if begun and trainer.state.fn == "fit":
-            raise UserError(
-                "Lightning does not resume StochasticWeightAveraging exactly; EMAWeightAveraging is resumed."
-            )
         self._schedules = len(checkpoint["lr_schedulers"])
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

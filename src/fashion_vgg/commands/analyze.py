@@ -13,7 +13,7 @@ from fashion_vgg import atomic
 from fashion_vgg.config import validation
 from fashion_vgg.config.app import CONF
 from fashion_vgg.config.error_messages import reported_errors
-from fashion_vgg.errors import UserError
+from fashion_vgg.errors import UserError, printable
 from fashion_vgg.inference import sources
 
 # torch is imported late, as in `train`.
@@ -103,9 +103,10 @@ def if_possible(what: str, make: "Callable[[], Section | None]") -> "list[Sectio
 def describe(cfg: DictConfig, network: "Predictor", evaluation: "Evaluation") -> Mapping[str, str]:
     """What was analyzed, and the result in three numbers."""
     names = {"test": "test set", "val": "validation split"}
+    command, commit = network.card["command"], network.card["commit"]
     return {
         "Weights": network.card["weights"],
-        "Training": network.card["command"] + (f" (commit {network.card['commit']})" if network.card["commit"] else ""),
+        "Training": printable(f"{command} (commit {commit})" if commit else command),  # may be of a foreign file
         "Images": f"{len(evaluation.images):,} of the {names[cfg.split]}",
         "Accuracy": f"{evaluation.accuracy_of(1):.4f}",
         "Mean confidence": f"{float(evaluation.confidences.mean()):.4f}",

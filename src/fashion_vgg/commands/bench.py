@@ -47,8 +47,9 @@ def bench(cfg: DictConfig) -> None:
     benchmark = Benchmark(device, cfg.bench.rounds, cfg.bench.block_seconds)
     content = (grow if cfg.bench.growth else compare)(cfg, benchmark) | environment
     folder = Path(cfg.output_dir)
-    bench_report.plot(content).savefig(folder / "bench.png", dpi=150)
     atomic.write(folder / "bench.json", json.dumps(content, indent=2) + "\n")
+    with atomic.writing(folder / "bench.png") as file:
+        bench_report.plot(content).savefig(file, format="png", dpi=150)
     print(f"\n{bench_report.report(content)}\n\nResults are in {folder}: bench.json, bench.png")
 
 

@@ -38,6 +38,8 @@ def expand(argv: Sequence[str]) -> list[str]:
 @reported_errors("test")
 def main(cfg: DictConfig) -> None:
     validation.check(cfg)
+    if cfg.trainer.limit_test_batches == 0:
+        raise UserError("trainer.limit_test_batches=0 leaves nothing to test: add trainer.limit_test_batches=1.0.")
     from hydra.utils import instantiate
 
     from fashion_vgg.checkpoints import weights

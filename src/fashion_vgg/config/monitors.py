@@ -1,4 +1,4 @@
-"""Which metrics callbacks and schedules may monitor."""
+"""Which metrics callbacks and schedulers may monitor, and which callbacks do not fit."""
 
 import os
 from collections.abc import Iterator
@@ -17,9 +17,13 @@ _BEST = {"monitor": "val/acc", "mode": "max", "filename": "best", "save_top_k": 
 
 
 def check(cfg: DictConfig) -> None:
-    """Raise UserError at the first monitor without a metric of this name, or without its validation split."""
+    """Raise UserError at the first callback that does not fit, or that monitors a metric which there is not."""
     if "sweep" in cfg:  # for a training; a run of an older version may have had others
         _check_best(cfg)
+    for name, node in (cfg.get("callbacks") or {}).items():
+        if node and str(node.get("_target_")).endswith(".StochasticWeightAveraging"):
+            # Lightning resumes it differently; without batch norm, it averages after the last checkpoint.
+            raise UserError(f"callbacks.{name}: no checkpoint would have the averages. Use EMAWeightAveraging.")
     for key, metric in _monitored(cfg):
         if metric not in METRICS and targets.TRUSTED not in os.environ:  # the user's own modules may log others
             raise UserError(

@@ -56,7 +56,8 @@ def of(path: Path) -> Card:
     except ValueError as error:
         raise RecordError(folder / CONFIG, str(error)) from error
     run = Run(folder)
-    tested = run.metrics if run.summary and file == weights_file(folder) else {}
+    at_epochs_end = settings["trainer"].get("val_check_interval", 1.0) == 1.0  # else of weights some steps before
+    tested = run.metrics if run.summary and file == weights_file(folder) and at_epochs_end else {}
     return card | {
         "command": shlex.join(["fashion-vgg", "train", *run.overrides]),
         "commit": run.summary.get("git_commit"),

@@ -28,6 +28,8 @@ _WORKING_SIDE = 280
 _TOLERANCE = 26
 """Differences from the background up to a tenth of the range belong to it."""
 
+BLACK, WHITE = 0, 255
+
 Background = Literal["auto", "dark", "light"]
 Picture: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | np.ndarray[Any, Any] | Tensor
 
@@ -70,16 +72,16 @@ def read(picture: Picture, background: Background = "auto") -> Tensor:
     try:
         with warnings.catch_warnings(action="ignore"):  # of PIL about unusual metadata; the size is checked here
             image = picture if isinstance(picture, Image.Image) else _open(picture)
-            grey = _to_grey(_upright(image))
+            grey, paper = _to_grey(_upright(image))
     except Image.DecompressionBombError:
         raise UserError(f"{name}: more than {MAX_PIXELS // 10**6} million pixels. Reduce it first.") from None
     except Exception as error:  # PIL raises a dozen types
         reason = error.strerror if isinstance(error, PermissionError) else "not a picture that PIL can read, or damaged"
         raise UserError(f"{name}: {reason}.") from error
-    light = background == "light" if background != "auto" and not image.has_transparency_data else _is_light(grey)
-    if light:
+    is_light = _is_light(grey) if background == "auto" else background == "light"
+    if paper == WHITE or (paper is None and is_light):
         grey = ImageOps.invert(grey)
-    article = grey if grey.size == (SIDE, SIDE) else _centred(grey)
+    article = grey if grey.size == (SIDE, SIDE) else _centred(grey, None if paper is None else BLACK)
     if article is None:
         raise UserError(f"{name}: nothing stands out from the background; set background=dark or background=light.")
     return torch.from_numpy(np.array(article))
@@ -116,19 +118,22 @@ def _from_array(array: "np.ndarray[Any, Any]") -> Image.Image:
     return Image.fromarray(array)
 
 
-def _to_grey(image: Image.Image) -> Image.Image:
+def _to_grey(image: Image.Image) -> tuple[Image.Image, int | None]:
+    """A picture in grey, and what replaces its transparent background, which contrasts with the article, if any."""
     if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)), None
     if image.mode in ("I", "F"):  # 32 bits per pixel, without a known range
         values = np.nan_to_num(np.asarray(image, dtype=np.float64))
         low, high = values.min(), values.max()
-        return Image.fromarray(((values - low) * (255 / max(high - low, 1e-9))).round().astype(np.uint8))
+        return Image.fromarray(((values - low) * (255 / max(high - low, 1e-9))).round().astype(np.uint8)), None
     if not image.has_transparency_data:
-        return image.convert("L")
+        return image.convert("L"), None
     grey, alpha = image.convert("LA").split()
-    opaque = np.asarray(grey)[np.asarray(alpha) > 127]
-    paper = 255 if opaque.size and opaque.mean() < 128 else 0  # what the article stands out against
-    return Image.composite(grey, Image.new("L", grey.size, paper), alpha)
+    opaque = np.asarray(alpha) > 127
+    if opaque.all():
+        return grey, None
+    paper = WHITE if opaque.any() and np.asarray(grey)[opaque].mean() < 128 else BLACK
+    return Image.composite(grey, Image.new("L", grey.size, paper), alpha), paper
 
 
 def _border(grey: Image.Image) -> "np.ndarray[Any, Any]":
@@ -140,19 +145,21 @@ def _is_light(grey: Image.Image) -> bool:
     return bool(_border(grey).mean() > 127)
 
 
-def _centred(grey: Image.Image) -> Image.Image | None:
+def _centred(grey: Image.Image, level: int | None) -> Image.Image | None:
     """Remove the background, trim it, use the whole range of grey, and pad to a square of the data set's size.
 
-    None if nothing differs from the background.
+    None if nothing differs from the background, whose ``level`` is found at the border if it is None.
     """
     grey = grey.copy()
     grey.thumbnail((_WORKING_SIDE, _WORKING_SIDE))
-    level = int(np.median(_border(grey)))
+    level = int(np.median(_border(grey))) if level is None else level
     grey = grey.point([value - level if value - level > _TOLERANCE else 0 for value in range(256)])
     box = grey.filter(ImageFilter.MedianFilter(3)).getbbox()  # without single bright pixels
     if box is None:
         return None
-    article = ImageOps.autocontrast(grey.crop(box))
+    article = grey.crop(box)
+    brightest = int(np.asarray(article).max())
+    article = article.point([min(255, value * 255 // brightest) for value in range(256)])
     square = Image.new("L", (max(article.size),) * 2)
     square.paste(article, ((square.width - article.width) // 2, (square.height - article.height) // 2))
     return square.resize((SIDE, SIDE), Image.Resampling.LANCZOS)

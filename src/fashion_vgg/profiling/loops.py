@@ -63,7 +63,9 @@ class _ConfiguredLoop:
             raise UserError(f"trainer.accumulate_grad_batches={cfg.trainer.accumulate_grad_batches}: bench supports 1.")
         self.cfg, self.device = cfg, device
         self.image_size, self.batch_size = cfg.image_size, cfg.batch_size
-        self.steps_per_epoch = (TRAINING_IMAGES - cfg.data.val_size) // self.batch_size
+        datamodule = instantiate(cfg.data)
+        datamodule.setup("fit")
+        self.steps_per_epoch = len(datamodule.train_set) // self.batch_size
         self.autocast = AUTOCAST[cfg.trainer.precision]
         self.dtype = self.autocast or torch.float32
         with torch.device("meta"):
@@ -132,10 +134,15 @@ those of one step, ``dtype`` is that of the operands of products."""
 
 
 def short_training(cfg: DictConfig, folder: str, steps: int) -> DictConfig:
-    """The configuration of a training of a few steps without evaluation, which writes to ``folder``."""
+    """The configuration of a training of a few steps without evaluation, which writes to ``folder``.
+
+    Callbacks that monitor a metric are left out.
+    """
     limits: dict[str, Any] = {"max_epochs": 1, "limit_train_batches": steps, "limit_val_batches": 0, "devices": 1}
     limits |= {"max_steps": -1, "max_time": None, "fast_dev_run": False, "overfit_batches": 0.0}
+    monitors = [name for name, node in (cfg.get("callbacks") or {}).items() if node and "monitor" in node]
     changes = {"output_dir": folder, "trainer": limits | {"enable_progress_bar": False}}
+    changes["callbacks"] = dict.fromkeys(monitors)
     return OmegaConf.merge(cfg, changes)  # type: ignore[return-value]
 
 

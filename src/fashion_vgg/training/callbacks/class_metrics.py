@@ -20,7 +20,7 @@ class ClassMetrics(L.Callback):
     def on_test_batch_end(
         self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, *_: Any, **__: Any
     ) -> None:
-        logits, labels = outputs["logits"], batch[1]
+        logits, labels = outputs["logits"].float(), batch[1]  # bfloat16 counts to 256
         losses = F.cross_entropy(logits, labels, reduction="none")
         values = torch.stack([torch.ones_like(losses), losses, logits.argmax(dim=1) == labels])
         self._sums = self._sums + values.new_zeros(3, logits.shape[1]).index_add_(1, labels, values)
