@@ -201,6 +201,11 @@ class TestTest:
         cfg.trainer.val_check_interval = 0.25  # of an epoch, whose last evaluation is then before its last step
         OmegaConf.save(cfg, copy / "config.yaml")
         assert model_card.of(copy)["metrics"] == {}
+        tested = {"test/acc": 0.9, "test/loss": 0.3}  # of the best checkpoint
+        content = read_summary(copy)
+        content["best"] = {"epoch": 1, "val/acc": 0.91, **tested}
+        (copy / "summary.json").write_text(json.dumps(content))
+        assert model_card.of(copy)["metrics"] == tested
 
     def test_without_test_batches_there_is_nothing_to_test(self, fashion_vgg: Command) -> None:
         done = fashion_vgg("test", "weights=speedrun", "trainer.limit_test_batches=0")

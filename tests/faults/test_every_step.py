@@ -147,6 +147,22 @@ def test_a_moved_run_keeps_its_best_checkpoint(data_root: Path, tmp_path: Path, 
     assert str(tmp_path / "new" / "best.ckpt") in recorder.best
 
 
+@pytest.mark.filterwarnings("ignore:.*exists and is not empty")
+def test_an_epoch_is_evaluated_before_the_time_ends_the_training(
+    data_root: Path, tmp_path: Path, short: list[str]
+) -> None:
+    limit = ["trainer.max_time={seconds: 0.001}"]  # over after the first step
+    copies, recorder = Copies(tmp_path / "limited"), Recorder()
+    trained(configured(tmp_path / "limited", data_root, limit), None, copies, recorder)
+    assert recorder.steps == 1
+    assert [torch.load(path, weights_only=True)["epoch"] for path in copies.paths] == [0]  # after the evaluation
+    copies = Copies(tmp_path / "whole")
+    trained(configured(tmp_path / "whole", data_root, []), None, copies)
+    state = trained(configured(tmp_path / "resumed", data_root, limit), copies.paths[2], recorder)
+    assert recorder.steps == 4
+    assert [row["epoch"] for row in state["callbacks"]["History"]["rows"]] == [1]
+
+
 KEY = "EarlyStopping{'monitor': 'val/loss', 'mode': 'min'}"
 
 

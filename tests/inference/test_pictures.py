@@ -153,6 +153,23 @@ def test_a_transparent_background_may_be_in_the_corners_only() -> None:
     assert read[0, 0] < 10  # resampled
 
 
+def test_single_transparent_pixels_are_no_background(images: Tensor) -> None:
+    for grey, light in ((images[0], False), (255 - images[0], True)):
+        picture = Image.fromarray(grey.numpy()).resize((280, 280)).convert("LA")
+        picture.putpixel((0, 0), (0, 0))
+        expected = pictures.read(Image.fromarray(images[0].numpy()).resize((280, 280)))
+        for background in ("auto", "light" if light else "dark"):
+            read = pictures.read(picture, background)  # type: ignore[arg-type]
+            assert (read.int() - expected.int()).abs().float().mean() < 3
+
+
+def test_noise_is_no_article() -> None:
+    noise = np.zeros((90, 90), np.uint8)
+    noise[40:43, 40:43] = [[255, 0, 255], [0, 0, 255], [255, 0, 255]]
+    with pytest.raises(UserError, match="nothing stands out from the background"):
+        pictures.read(noise)
+
+
 def test_a_rectangle_keeps_its_darker_half() -> None:
     picture = Image.new("L", (100, 100), 255)
     picture.paste(60, (30, 30, 50, 70))

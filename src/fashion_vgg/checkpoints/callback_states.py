@@ -25,7 +25,10 @@ def stays_stopped(trainer: L.Trainer, states: dict[str, Any]) -> bool:
 
 
 def follow_folder(trainer: L.Trainer, states: dict[str, Any]) -> None:
-    """Keep the best checkpoint of a run whose folder was moved; Lightning would forget it."""
+    """Keep the best checkpoint of a run whose folder was moved; Lightning would forget it.
+
+    A training that is resumed from a file in another folder has none there: its best one is found anew.
+    """
     for callback in trainer.checkpoint_callbacks:
         state = states.get(callback.state_key, {})
         if isinstance(callback, ModelCheckpoint) and state.get("dirpath") and callback.dirpath:

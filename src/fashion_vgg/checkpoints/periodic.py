@@ -59,7 +59,7 @@ class PeriodicCheckpoint(Checkpoint):
             _compare_threads(checkpoint.get("threads", torch.get_num_threads()))
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # If the time is over, `Timer` has stopped the training; an epoch that was interrupted is still evaluated.
+        # If the time is over, `Timer` has stopped the training; within an epoch, it does so after another step.
         trainer.should_stop = self._stopped_early or (trainer.should_stop and not self._within_epoch)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -133,9 +133,13 @@ class PeriodicCheckpoint(Checkpoint):
             path.unlink(missing_ok=True)
 
     def _is_resumable(self, trainer: L.Trainer) -> bool:
-        """Not between two batches of one optimizer step; nor at max_steps, where Lightning would end the epoch."""
+        """Not between two batches of one optimizer step; nor where Lightning would end the epoch before its evaluation.
+
+        It would so at max_steps, and after `Timer` has stopped the training within an epoch.
+        """
         stepped = _batches(trainer) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
-        return stepped and trainer.global_step != trainer.max_steps
+        stopping = trainer.should_stop and trainer.fit_loop._can_stop_early
+        return stepped and trainer.global_step != trainer.max_steps and not stopping
 
     def _save_if_due(self, trainer: L.Trainer) -> None:
         late = trainer.is_global_zero and time.monotonic() - self._saved_at >= self.seconds

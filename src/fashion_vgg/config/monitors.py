@@ -20,10 +20,7 @@ def check(cfg: DictConfig) -> None:
     """Raise UserError at the first callback that does not fit, or that monitors a metric which there is not."""
     if "sweep" in cfg:  # for a training; a run of an older version may have had others
         _check_best(cfg)
-    for name, node in (cfg.get("callbacks") or {}).items():
-        if node and str(node.get("_target_")).endswith(".StochasticWeightAveraging"):
-            # Lightning resumes it differently; without batch norm, it averages after the last checkpoint.
-            raise UserError(f"callbacks.{name}: no checkpoint would have the averages. Use EMAWeightAveraging.")
+        _check_averaging(cfg)
     for key, metric in _monitored(cfg):
         if metric not in METRICS and targets.TRUSTED not in os.environ:  # the user's own modules may log others
             raise UserError(
@@ -40,6 +37,13 @@ def _check_best(cfg: DictConfig) -> None:
             raise UserError(
                 f"callbacks.best.{key}={shown(best[key])} does not fit: use {value}, or add another ModelCheckpoint."
             )
+
+
+def _check_averaging(cfg: DictConfig) -> None:
+    for name, node in (cfg.get("callbacks") or {}).items():
+        if node and str(node.get("_target_")).endswith(".StochasticWeightAveraging"):
+            problem = "is not resumed exactly, and without batch norm averages after the last checkpoint"
+            raise UserError(f"callbacks.{name}: StochasticWeightAveraging {problem}; use EMAWeightAveraging.")
 
 
 def _monitored(cfg: DictConfig) -> Iterator[tuple[str, str]]:

@@ -56,8 +56,9 @@ def of(path: Path) -> Card:
     except ValueError as error:
         raise RecordError(folder / CONFIG, str(error)) from error
     run = Run(folder)
-    at_epochs_end = settings["trainer"].get("val_check_interval", 1.0) == 1.0  # else of weights some steps before
-    tested = run.metrics if run.summary and file == weights_file(folder) and at_epochs_end else {}
+    tested = run.metrics if run.summary and file == weights_file(folder) else {}
+    if settings["trainer"].get("val_check_interval", 1.0) != 1.0:  # the last evaluation is some steps before the end
+        tested = {name: tested[name] for name in tested if name.startswith("test/") and "val/acc" in tested}
     return card | {
         "command": shlex.join(["fashion-vgg", "train", *run.overrides]),
         "commit": run.summary.get("git_commit"),

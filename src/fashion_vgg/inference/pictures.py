@@ -119,7 +119,7 @@ def _from_array(array: "np.ndarray[Any, Any]") -> Image.Image:
 
 
 def _to_grey(image: Image.Image) -> tuple[Image.Image, int | None]:
-    """A picture in grey, and what replaces its transparent background, which contrasts with the article, if any."""
+    """A picture in grey; and what its transparent background was replaced by, if it is the article's background."""
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)), None
     if image.mode in ("I", "F"):  # 32 bits per pixel, without a known range
@@ -130,10 +130,9 @@ def _to_grey(image: Image.Image) -> tuple[Image.Image, int | None]:
         return image.convert("L"), None
     grey, alpha = image.convert("LA").split()
     opaque = np.asarray(alpha) > 127
-    if opaque.all():
-        return grey, None
     paper = WHITE if opaque.any() and np.asarray(grey)[opaque].mean() < 128 else BLACK
-    return Image.composite(grey, Image.new("L", grey.size, paper), alpha), paper
+    is_cut_out = (_border(alpha) <= 127).mean() > 0.2  # not a picture with round corners
+    return Image.composite(grey, Image.new("L", grey.size, paper), alpha), paper if is_cut_out else None
 
 
 def _border(grey: Image.Image) -> "np.ndarray[Any, Any]":
@@ -159,6 +158,8 @@ def _centred(grey: Image.Image, level: int | None) -> Image.Image | None:
         return None
     article = grey.crop(box)
     brightest = int(np.asarray(article).max())
+    if not brightest:  # noise
+        return None
     article = article.point([min(255, value * 255 // brightest) for value in range(256)])
     square = Image.new("L", (max(article.size),) * 2)
     square.paste(article, ((square.width - article.width) // 2, (square.height - article.height) // 2))

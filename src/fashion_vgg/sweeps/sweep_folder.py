@@ -58,10 +58,10 @@ def _check_repeated(config: DictConfig, folder: Path) -> None:
         recorded = record.read(folder) if (folder / record.RECORD).is_file() else words
     except RecordError:
         return  # the command says all that a damaged record did
-    more = [config.sweep["keys"], config.sweep.space, config.hydra.sweeper.get("params") or ()]
-    swept = {*_swept(recorded), *(key for keys in more for key in keys)}
-    _check_unchanged(folder, recorded, words, swept)
     given = {key_of(word) for word in words}
+    of_configs = {*config.sweep.space, *(config.hydra.sweeper.get("params") or ())} - given - {*map(key_of, recorded)}
+    swept = {*_swept(recorded), *config.sweep["keys"], *of_configs}
+    _check_unchanged(folder, recorded, words, swept)
     missing = [word for word in _shared(recorded, swept) if key_of(word) not in given]
     if missing and _has_finished(folder):
         raise UserError(f"{missing[0]}: the finished jobs of {folder} have it; add it, or start a new sweep.")
@@ -120,7 +120,7 @@ class RecordSweep(Callback):
         started.append(folder)
         if config.hydra.sweeper._target_.endswith(".OptunaSweeper"):
             searches.add(folder)
-        if folder not in searches or config.sweep.fail_fast:
+        if folder not in searches or config.sweep.fail_fast:  # which would skip all jobs after an earlier failure
             for run in failed_runs(folder):
                 (run.folder / run_folder.OUTCOME).unlink()
         if "ray" in config.hydra.launcher:
