@@ -159,7 +159,7 @@ def test_single_transparent_pixels_are_no_background(images: Tensor) -> None:
         picture.putpixel((0, 0), (0, 0))
         expected = pictures.read(Image.fromarray(images[0].numpy()).resize((280, 280)))
         for background in ("auto", "light" if light else "dark"):
-            read = pictures.read(picture, background)  # type: ignore[arg-type]
+            read = pictures.read(picture, background)
             assert (read.int() - expected.int()).abs().float().mean() < 3
 
 
