@@ -170,9 +170,10 @@ def test_the_code_map_names_every_folder_and_file() -> None:
     assert not [path.name for path in entries if f"`{path.name}{'/' if path.is_dir() else ''}`" not in code_map]
 
 
-def test_the_table_of_epochs_is_that_of_the_stored_runs() -> None:
-    runs = sorted(map(str, ROOT.glob("outputs/results/d2l/*")))
-    assert len(runs) == 3
+@pytest.mark.parametrize(("precision", "seeds"), [("32-true", 1), ("bf16-mixed", 3)])
+def test_the_table_of_epochs_is_that_of_the_stored_runs(precision: str, seeds: int) -> None:
+    runs = sorted(map(str, ROOT.glob(f"outputs/results/d2l/{precision},*")))
+    assert len(runs) == seeds
     done = subprocess.run(
         [sys.executable, "scripts/epochs.py", *runs], cwd=ROOT, capture_output=True, text=True, check=True
     )
