@@ -16,7 +16,7 @@ from fashion_vgg.runs.table import Table
 Point = tuple[str, list[float], list[float]]
 """The name of a recipe, and the accuracy and the seconds of each of its runs."""
 
-TICKS = {seconds: f"{seconds} s" for seconds in (5, 10, 20, 30)}
+TICKS = {seconds: f"{seconds} s" for seconds in (5, 10, 30)}
 TICKS |= {60 * minutes: f"{minutes} min" for minutes in (1, 2, 5, 10, 30)}
 TICKS |= {3600 * hours: f"{hours} h" for hours in (1, 2, 4, 8)}
 
