@@ -152,9 +152,9 @@ class OptunaSweeper(Sweeper):
 def _check_ended(folder: Path) -> None:
     """Raise UserError if another process, such as a SLURM job of an earlier call, trains one of the trials."""
     from fashion_vgg.errors import UserError
-    from fashion_vgg.runs.run import find_runs
+    from fashion_vgg.sweeps.sweep_folder import running_jobs
 
-    if running := [run.folder.name for run in find_runs(folder) if run.status == "running"]:
+    if running := running_jobs(folder):
         raise UserError(
             f"Another process is still training {', '.join(running)}: continue the search when it has ended."
         )

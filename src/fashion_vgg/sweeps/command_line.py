@@ -39,10 +39,15 @@ def expand(argv: Sequence[str]) -> list[str]:
     if any(word.partition("=")[0] in _SHOW for word in flags):
         return _first_job(flags, overrides, swept)
     _number_of_jobs(swept)
-    recorded = (value_of(words, KEYS) or "[]").strip("[]").split(",")  # of a sweep that is resumed
-    keys = dict.fromkeys([*filter(None, recorded), *(key_of(str(override.get_key_element())) for override in swept)])
+    recorded = swept_keys(words)  # of a sweep that is resumed
+    keys = dict.fromkeys([*recorded, *(key_of(str(override.get_key_element())) for override in swept)])
     others = [word for word in words if key_of(word) != KEYS]
     return [*flags, *others, *([f"{KEYS}=[{','.join(keys)}]"] if keys else [])]
+
+
+def swept_keys(words: Sequence[str]) -> list[str]:
+    """The keys that differ between the jobs, as the overrides of a recorded sweep name them."""
+    return [key for key in (value_of(words, KEYS) or "").strip("[]").split(",") if key]
 
 
 def _with_nested_configs(word: str) -> str:

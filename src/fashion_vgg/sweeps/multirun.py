@@ -18,13 +18,14 @@ from fashion_vgg.checkpoints import run_folder, signals
 from fashion_vgg.config import error_messages, launch
 from fashion_vgg.config.overrides import key_of, safe_overrides
 from fashion_vgg.errors import DivergedError, PrunedError, Stopped, TrainingError, UserError, printable
-from fashion_vgg.runs.run import Run, find_runs
+from fashion_vgg.runs.run import Run
 from fashion_vgg.sweeps import job_process
 from fashion_vgg.sweeps.sweep_folder import (
     UNRELATED,
     NotStartedError,
     failed_runs,
     resume_command,
+    running_jobs,
     searches,
     started,
 )
@@ -115,7 +116,7 @@ def report_failures() -> Iterator[None]:
 
 def _check_ended(folder: Path) -> None:
     """Raise TrainingError if a job of a sweep failed, or still runs in another process."""
-    running = [run.folder.name for run in find_runs(folder) if run.status == "running"]
+    running = running_jobs(folder)
     lines = [printable(f"  {run.folder.name}: {run.status}. {run.outcome['error']}") for run in failed_runs(folder)]
     again = resume_command(folder)
     if lines:

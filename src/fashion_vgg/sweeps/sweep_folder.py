@@ -17,7 +17,7 @@ from fashion_vgg.checkpoints.text_files import RecordError
 from fashion_vgg.config.overrides import MULTIRUN, key_of, quoted, safe_overrides, value_of
 from fashion_vgg.errors import UserError
 from fashion_vgg.runs.run import Run, find_runs
-from fashion_vgg.sweeps import record
+from fashion_vgg.sweeps import command_line, record
 
 UNRELATED = (*FREE, "name", "tags")
 """Keys without influence on a job's result."""
@@ -36,7 +36,7 @@ def resumed(argv: Sequence[str]) -> list[str]:
     folder = _newest_sweep() if named == "last" else Path(str(named)).expanduser().absolute()
     given = {key_of(word) for word in own}
     recorded = record.read(folder)
-    _check_unchanged(folder, recorded, own, _swept(recorded))
+    _check_unchanged(folder, recorded, own, command_line.swept_keys(recorded))
     words = record.taken_over(folder, recorded, given)
     return ["-m", *words, *own, f"hydra.sweep.dir={quoted(str(folder))}"]
 
@@ -60,16 +60,11 @@ def _check_repeated(config: DictConfig, folder: Path) -> None:
         return  # the command says all that a damaged record did
     given = {key_of(word) for word in words}
     of_configs = {*config.sweep.space, *(config.hydra.sweeper.get("params") or ())} - given - {*map(key_of, recorded)}
-    swept = {*_swept(recorded), *config.sweep["keys"], *of_configs}
+    swept = {*command_line.swept_keys(recorded), *config.sweep["keys"], *of_configs}
     _check_unchanged(folder, recorded, words, swept)
     missing = [word for word in _shared(recorded, swept) if key_of(word) not in given]
     if missing and _has_finished(folder):
         raise UserError(f"{missing[0]}: the finished jobs of {folder} have it; add it, or start a new sweep.")
-
-
-def _swept(words: Sequence[str]) -> list[str]:
-    """The keys that differ between the jobs of a recorded sweep."""
-    return (value_of(words, "sweep.keys") or "[]").strip("[]").split(",")
 
 
 def _shared(words: Sequence[str], swept: Collection[str]) -> list[str]:
@@ -88,6 +83,11 @@ def resume_command(folder: Path) -> str:
 def failed_runs(folder: Path) -> list[Run]:
     """The jobs of a sweep that diverged or failed."""
     return [run for run in find_runs(folder) if run.status in ("diverged", "failed")]
+
+
+def running_jobs(folder: Path) -> list[str]:
+    """The names of the jobs of a sweep that a process trains."""
+    return [run.folder.name for run in find_runs(folder) if run.status == "running"]
 
 
 class NotStartedError(BaseException):
