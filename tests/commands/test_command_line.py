@@ -48,7 +48,7 @@ SIMILAR_MISTAKES = [
     ("trainer.sync_batch_norm=true", r"Did you mean \+trainer.sync_batchnorm?"),
     ("optimizer.dampning=0.1", r"Did you mean \+optimizer.dampening?"),
     ("experiment=speedrn", "experiment=speedrn: no such config. Did you mean speedrun?"),
-    ("experiment=kernel/one_7x7", "no such config. Did you mean kernels/one_7x7? Available: .*, kernels/one_5x5, "),
+    ("experiment=kernel/one_7x7", r"no such config. Did you mean kernels/one_7x7\? Available: .*, kernels/one_5x5, "),
     ("+data.foo=1", "unexpected keyword argument 'foo'"),
     (
         "callbacks=early_stopping",
